@@ -1,0 +1,186 @@
+// The Node addon: picks an instruction set by what the CPU reports, owns the native thread pool, and runs kernels.
+//
+// Memory stays JavaScript's: slabs are plain ArrayBuffers whose base address JavaScript asks for once (`address`).
+// exports: isas() -> names this CPU can run, best first; open(isa, threads, argsBuffer) -> handle; run(handle, kernel, tiles);
+// address(ArrayBuffer) -> number; close(handle).
+#include <node_api.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "generated/constants.h"
+#include "pool.h"
+
+struct Sleep {
+  std::mutex mutex;
+  std::condition_variable changed;
+};
+static void sleep_until_changed(Pool& pool, uint32_t seen) {
+  Sleep& s = *static_cast<Sleep*>(pool.platform);
+  std::unique_lock<std::mutex> lock(s.mutex);
+  s.changed.wait(lock, [&] { return __atomic_load_n(&pool.epoch, __ATOMIC_ACQUIRE) != seen; });
+}
+static void wake_all(Pool& pool) {
+  Sleep& s = *static_cast<Sleep*>(pool.platform);
+  { std::lock_guard<std::mutex> lock(s.mutex); }
+  s.changed.notify_all();
+}
+
+// ISA_TABLES comes from the build: ISA_TABLE(name) for every instruction set it compiled, best first.
+#define ISA_TABLE(isa) extern "C" const KernelFnAbi kernels_##isa[];
+ISA_TABLES
+#undef ISA_TABLE
+
+struct Isa {
+  const char* name;
+  const KernelFnAbi* kernels;
+};
+static const Isa compiled[] = {
+#define ISA_TABLE(isa) {#isa, kernels_##isa},
+    ISA_TABLES
+#undef ISA_TABLE
+};
+
+static bool cpu_runs(const char* isa) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (!strcmp(isa, "avx512"))
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi2");
+  if (!strcmp(isa, "avx2"))
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+#endif
+  return true;
+}
+
+// One opened device: its pool, its workers, their scratch, and the argument block shared with JavaScript.
+struct Engine {
+  Pool pool{};
+  Sleep sleep;
+  std::vector<std::thread> workers;
+  std::vector<char*> scratch;
+  const KernelFnAbi* kernels = nullptr;
+  const double* args = nullptr;
+  napi_ref argsRef = nullptr;
+  uint32_t threads = 1;
+  bool open = true;
+  void shut() {
+    if (!open) return;
+    open = false;
+    stop_pool(pool);
+    for (auto& w : workers) w.join();
+    for (char* s : scratch) free(s);
+    scratch.clear();
+  }
+};
+
+static napi_value fail(napi_env env, const char* message) {
+  napi_throw_error(env, nullptr, message);
+  return nullptr;
+}
+static Engine* engine_of(napi_env env, napi_value v) {
+  void* p = nullptr;
+  napi_get_value_external(env, v, &p);
+  return static_cast<Engine*>(p);
+}
+
+static napi_value isas(napi_env env, napi_callback_info) {
+  napi_value list, name;
+  napi_create_array(env, &list);
+  uint32_t n = 0;
+  for (const Isa& isa : compiled)
+    if (cpu_runs(isa.name)) {
+      napi_create_string_utf8(env, isa.name, NAPI_AUTO_LENGTH, &name);
+      napi_set_element(env, list, n++, name);
+    }
+  return list;
+}
+
+static napi_value address(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value arg, result;
+  napi_get_cb_info(env, info, &argc, &arg, nullptr, nullptr);
+  void* data = nullptr;
+  size_t bytes = 0;
+  if (napi_get_arraybuffer_info(env, arg, &data, &bytes) != napi_ok) return fail(env, "address: expected an ArrayBuffer");
+  napi_create_double(env, (double)(uintptr_t)data, &result);
+  return result;
+}
+
+static napi_value open_engine(napi_env env, napi_callback_info info) {
+  size_t argc = 3;
+  napi_value argv[3], handle;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr);
+  char name[32] = {0};
+  size_t length = 0;
+  uint32_t threads = 1;
+  void* data = nullptr;
+  size_t bytes = 0;
+  if (argc < 3 || napi_get_value_string_utf8(env, argv[0], name, sizeof name, &length) != napi_ok ||
+      napi_get_value_uint32(env, argv[1], &threads) != napi_ok ||
+      napi_get_arraybuffer_info(env, argv[2], &data, &bytes) != napi_ok || threads < 1 || threads > 1024)
+    return fail(env, "open: expected (isa, threads, ArrayBuffer)");
+  const Isa* chosen = nullptr;
+  for (const Isa& isa : compiled)
+    if (!strcmp(isa.name, name) && cpu_runs(name)) chosen = &isa;
+  if (!chosen) return fail(env, "open: this CPU or build has no such instruction set");
+  Engine* e = new Engine();
+  e->kernels = chosen->kernels;
+  e->args = static_cast<const double*>(data);
+  e->threads = threads;
+  e->pool.platform = &e->sleep;
+  napi_create_reference(env, argv[2], 1, &e->argsRef);
+  for (uint32_t i = 0; i < threads; i++) {
+    void* p = nullptr;
+    if (posix_memalign(&p, 64, SCRATCH_BYTES) != 0) {
+      e->shut();
+      delete e;
+      return fail(env, "open: out of memory");
+    }
+    e->scratch.push_back(static_cast<char*>(p));
+  }
+  for (uint32_t i = 1; i < threads; i++) {
+    char* scratch = e->scratch[i];
+    e->workers.emplace_back([e, scratch] { work(e->pool, scratch); });
+  }
+  napi_add_env_cleanup_hook(env, [](void* p) { static_cast<Engine*>(p)->shut(); }, e);
+  napi_create_external(env, e, nullptr, nullptr, &handle);
+  return handle;
+}
+
+static napi_value run(napi_env env, napi_callback_info info) {
+  size_t argc = 3;
+  napi_value argv[3];
+  napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr);
+  Engine* e = engine_of(env, argv[0]);
+  uint32_t kernel = 0, tiles = 0;
+  napi_get_value_uint32(env, argv[1], &kernel);
+  napi_get_value_uint32(env, argv[2], &tiles);
+  if (!e || !e->open || kernel >= KERNEL_COUNT) return fail(env, "run: closed device or unknown kernel");
+  run_job(e->pool, e->kernels[kernel], e->args, tiles, e->threads, e->scratch[0]);
+  return nullptr;
+}
+
+static napi_value close_engine(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value arg;
+  napi_get_cb_info(env, info, &argc, &arg, nullptr, nullptr);
+  if (Engine* e = engine_of(env, arg)) e->shut();
+  return nullptr;
+}
+
+NAPI_MODULE_INIT() {
+  const struct { const char* name; napi_callback fn; } functions[] = {
+      {"isas", isas}, {"address", address}, {"open", open_engine}, {"run", run}, {"close", close_engine}};
+  for (auto& f : functions) {
+    napi_value v;
+    napi_create_function(env, f.name, NAPI_AUTO_LENGTH, f.fn, nullptr, &v);
+    napi_set_named_property(env, exports, f.name, v);
+  }
+  return exports;
+}

@@ -1,0 +1,95 @@
+/**
+ * Builds the kernels to a Node addon with any C++17 compiler: the same source once per instruction set, linked with
+ * addon.cpp, which picks one at start-up. Used by the clone's build and, from the sources that ship with the Node package,
+ * by `spikeloom native build`.
+ */
+import { execFile, execFileSync } from "node:child_process";
+import { mkdtempSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+
+const COMMON = [
+  "-std=c++17",
+  "-O3",
+  "-fPIC",
+  "-fno-exceptions",
+  "-fno-rtti",
+  "-fno-math-errno",
+  "-fno-trapping-math",
+  "-ffp-contract=fast",
+  "-fvisibility=hidden",
+  "-Wall",
+  "-Wno-unused-function",
+  "-Wno-psabi",
+];
+
+/** Instruction sets by processor, best first, with the compiler's flags. */
+const ISAS: Record<string, Record<string, string[]>> = {
+  x64: {
+    avx512: ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"],
+    avx2: ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"],
+    baseline: ["-msse4.2", "-mpopcnt"],
+  },
+  arm64: { neon: [] },
+};
+
+/** The first C++ compiler that answers (`CXX`, c++, g++, clang++), or undefined. */
+export function findCompiler(): string | undefined {
+  for (const name of [process.env.CXX, "c++", "g++", "clang++"]) {
+    if (!name) continue;
+    try {
+      execFileSync(name, ["--version"], { stdio: "ignore" });
+      return name;
+    } catch {
+      // try the next one
+    }
+  }
+  return undefined;
+}
+
+export interface NativeBuild {
+  /** The kernels folder, with generated/ in it. */
+  sources: string;
+  /** Folder of node_api.h (the node-api-headers package). */
+  headers: string;
+  /** Where the addon goes; written under another name first, then renamed. */
+  output: string;
+  compiler: string;
+}
+
+/** Compiles and links the addon. Throws an Error with the compiler's words. */
+export async function buildNative({ sources, headers, output, compiler }: NativeBuild): Promise<void> {
+  const isas = ISAS[process.arch];
+  if (!isas) throw new Error(`no native kernels for the processor "${process.arch}" yet: use the wasm device`);
+  mkdirSync(dirname(output), { recursive: true });
+  const work = mkdtempSync(join(tmpdir(), "spikeloom-native-"));
+  const compile = async (args: string[]) => {
+    try {
+      const { stderr } = await promisify(execFile)(compiler, args, { maxBuffer: 64 << 20 });
+      if (stderr.trim()) console.error(stderr.trim());
+    } catch (error) {
+      throw new Error(`the native kernels do not compile (${compiler} ${args.join(" ")}):\n${(error as { stderr?: string }).stderr ?? error}`);
+    }
+  };
+  try {
+    const objects = Object.entries(isas).map(([isa, flags]) => ({ isa, flags, object: join(work, `${isa}.o`) }));
+    const table = `-DISA_TABLES=${objects.map(({ isa }) => `ISA_TABLE(${isa})`).join("")}`;
+    const addon = join(work, "addon.o");
+    const jobs = [
+      ...objects.map(({ isa, flags, object }) => [...COMMON, ...flags, `-DISA=${isa}`, "-c", join(sources, "kernels.cpp"), "-o", object]),
+      [...COMMON.filter((f) => f !== "-fno-exceptions"), `-I${headers}`, table, "-c", join(sources, "addon.cpp"), "-o", addon],
+    ];
+    let next = 0;
+    const worker = async () => {
+      for (let job = jobs[next++]; job; job = jobs[next++]) await compile(job);
+    };
+    await Promise.all([worker(), worker()]);
+    const link = process.platform === "darwin" ? ["-bundle", "-undefined", "dynamic_lookup"] : ["-shared", "-pthread"];
+    const fresh = `${output}.${process.pid}`;
+    await compile([...link, "-o", fresh, addon, ...objects.map(({ object }) => object)]);
+    renameSync(fresh, output);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,311 @@
+// Dense convolution and its weight gradient as products of packed patches (see gemm.h); depth-wise convolution directly.
+#pragma once
+
+// One run of weights that meets one contiguous run of the input: a tap, or a whole window row where taps are neighbours.
+struct Segment {
+  int32_t ky, kx;
+};
+
+// Patches of a convolution's input: row = output pixel, column = (segment, offset in it).
+//
+// With input dilation ih, iw only every ih-th row, iw-th column of the dilated input exists. Output pixels are therefore
+// treated in ih * iw phases: within phase (py, px) - rows py, py + ih, ... and columns px, px + iw, ... of the output - every
+// pixel meets the same taps, and only these enter the product.
+struct Patches {
+  const float* x;
+  int64_t h, w, xs, sh, sw;
+  int64_t down, across;  // output rows and columns of this phase, in one image
+  int64_t span;          // floats per segment
+  int64_t top, left;     // input row and column of the phase's first pixel at tap (0, 0), times ih, iw
+  int64_t dh, dw, ih, iw;
+  const Segment* segments;
+
+  // Columns [col, col + cols) of `rows` patches from pixel `row` on, each to a row of dst.
+  void pack(float* dst, int64_t stride, int64_t row, int64_t rows, int64_t col, int64_t cols) const {
+    int64_t segment = col / span, from = col - segment * span;
+    for (int64_t done = 0; done < cols; segment++, from = 0) {
+      const int64_t n = least(span - from, cols - done);
+      const int64_t iy0 = (top + segments[segment].ky * dh) / ih, ix0 = (left + segments[segment].kx * dw) / iw;
+      int64_t line = row / across, ox = row - line * across;
+      for (int64_t i = 0; i < rows; line++, ox = 0) {
+        const int64_t run = least(across - ox, rows - i), image = line / down, iy = iy0 + (line - image * down) * sh;
+        float* to = dst + i * stride + done;
+        i += run;
+        if (iy < 0 || iy >= h) {
+          for (int64_t j = 0; j < run; j++) zero_floats(to + j * stride, n);
+          continue;
+        }
+        const float* from_row = x + (image * h + iy) * w * xs;
+        for (int64_t j = 0; j < run; j++, to += stride) {
+          // The part [lo, hi) of the segment that lies inside the image.
+          const int64_t ix = ix0 + (ox + j) * sw, at = ix * xs + from;
+          if (at >= 0 && at + n <= w * xs) {
+            copy_floats(to, from_row + at, n);
+          } else {
+            const int64_t lo = at < 0 ? least(-at, n) : 0, hi = at + n > w * xs ? (w * xs > at ? w * xs - at : 0) : n;
+            if (lo >= hi) {
+              zero_floats(to, n);
+            } else {
+              zero_floats(to, lo);
+              copy_floats(to + lo, from_row + at + lo, hi - lo);
+              zero_floats(to + hi, n - hi);
+            }
+          }
+        }
+      }
+      done += n;
+    }
+  }
+};
+
+// Patches as the left factor of a product: rows are pixels (T false), or columns of patches (T true: patch^T).
+template <bool T>
+struct PatchLeft {
+  static const bool TRANSPOSED = T;
+  const Patches& patches;
+  int64_t first;
+  void pack(float* dst, int64_t row, int64_t rows, int64_t k, int64_t depth) const {
+    if (T)
+      patches.pack(dst, BLOCK_ROWS, k, depth, first + row, rows);
+    else
+      patches.pack(dst, ROW_STRIDE, first + row, rows, k, depth);
+  }
+};
+
+// Rows of the weights [kh, kw, ci, co] that belong to a phase's segments.
+struct SegmentRight {
+  const float* wt;
+  int64_t stride, span, ci, kw;
+  const Segment* segments;
+  bool all;  // every tap takes part, so that rows are contiguous
+  const float* direct(int64_t k) const { return all ? wt + k * stride : nullptr; }
+  void pack(float* dst, int64_t k, int64_t depth, int64_t col, int64_t cols, int64_t width) const {
+    int64_t segment = k / span, from = k - segment * span;
+    for (int64_t done = 0; done < depth; segment++, from = 0) {
+      const int64_t n = least(span - from, depth - done);
+      const int64_t row = (segments[segment].ky * kw + segments[segment].kx) * ci + from;
+      pack_rows(dst + done * width, wt + row * stride + col, stride, n, cols, width);
+      done += n;
+    }
+  }
+};
+
+// Neighbouring taps form one segment where the input is contiguous across them.
+template <class A>
+INLINE bool taps_join(const A& a) {
+  return (int64_t)a.dw == 1 && (int64_t)a.xs == (int64_t)a.ci;
+}
+
+template <class A>
+INLINE Patches patches_of(const A& a, int64_t ih, int64_t iw, int64_t py, int64_t px, Segment* segments, int64_t* count) {
+  const bool join = iw == 1 && taps_join(a);
+  const int64_t kh = a.kh, kw = join ? 1 : (int64_t)a.kw;
+  Patches p;
+  p.x = (const float*)a.x + (int64_t)a.xo;
+  p.h = a.h, p.w = a.w, p.xs = a.xs, p.sh = a.sh, p.sw = a.sw, p.dh = a.dh, p.dw = a.dw, p.ih = ih, p.iw = iw;
+  p.down = ceil_div((int64_t)a.oh - py, ih), p.across = ceil_div((int64_t)a.ow - px, iw);
+  p.span = join ? (int64_t)a.kw * (int64_t)a.ci : (int64_t)a.ci;
+  p.top = py * p.sh - (int64_t)a.ph, p.left = px * p.sw - (int64_t)a.pw;
+  p.segments = segments;
+  *count = 0;
+  for (int64_t ky = 0; ky < kh; ky++)
+    for (int64_t kx = 0; kx < kw; kx++)
+      if ((p.top + ky * p.dh) % ih == 0 && (p.left + kx * p.dw) % iw == 0) segments[(*count)++] = Segment{(int32_t)ky, (int32_t)kx};
+  return p;
+}
+
+KERNEL(conv2d) {
+  const int64_t oh = a.oh, ow = a.ow, co = a.co, ih = a.ih, iw = a.iw, ys = a.ys;
+  const int64_t begin = tile.begin((int64_t)a.n * oh), end = tile.end((int64_t)a.n * oh);
+  const ProductScratch scratch = product_scratch(tile.scratch);
+  Segment* segments = (Segment*)scratch.free;
+  float* y = (float*)a.y + (int64_t)a.yo;
+  const float* bias = a.bias;
+  for (int64_t py = 0; py < ih && py < oh; py++)
+    for (int64_t px = 0; px < iw && px < ow; px++) {
+      int64_t count;
+      const Patches p = patches_of(a, ih, iw, py, px, segments, &count);
+      const SegmentRight all{a.wt, co, p.span, a.ci, a.kw, segments, count * p.span == (int64_t)a.kh * (int64_t)a.kw * (int64_t)a.ci};
+      // This tile's rows of the phase: rows py, py + ih, ... below row r, in all images before it.
+      const auto below = [&](int64_t r) { return r / oh * p.down + (r % oh > py ? ceil_div(r % oh - py, ih) : 0); };
+      const int64_t first = below(begin) * p.across, last = below(end) * p.across;
+      for (int64_t c = 0; c < co && first < last; c += BLOCK_COLS) {
+        SegmentRight right = all;
+        right.wt += c;
+        const auto row = [&](int64_t i) {
+          const int64_t line = (first + i) / p.across, image = line / p.down;
+          const int64_t oy = py + (line - image * p.down) * ih, ox = px + (first + i - line * p.across) * iw;
+          return y + ((image * oh + oy) * ow + ox) * ys + c;
+        };
+        product(scratch, last - first, least(BLOCK_COLS, co - c), count * p.span, PatchLeft<false>{p, first}, right, row,
+                Finish{1, false, bias ? bias + c : nullptr});
+      }
+    }
+}
+
+KERNEL(conv2d_grad_weight) {
+  const int64_t co = a.co, ys = a.ys, rows = (int64_t)a.kh * (int64_t)a.kw * (int64_t)a.ci;
+  const ProductScratch scratch = product_scratch(tile.scratch);
+  int64_t count;
+  const Patches p = patches_of(a, 1, 1, 0, 0, (Segment*)scratch.free, &count);
+  product_runs(tile, 1, rows, co, [&](int64_t, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+    const MatrixRight<false> right{(const float*)a.gy + (int64_t)a.yo + c0, ys};
+    float* out = (float*)a.gw + c0;
+    product(scratch, r1 - r0, c1 - c0, (int64_t)a.n * (int64_t)a.oh * (int64_t)a.ow, PatchLeft<true>{p, r0}, right,
+            [&](int64_t i) { return out + (r0 + i) * co; }, Finish{1, false, nullptr});
+  });
+}
+
+// ---------------------------------------------------------------- depth-wise
+
+// Where an output (or input) pixel's taps lie: pairs of an activation row and a weight row.
+struct Tap {
+  const float* x;
+  const float* w;
+};
+
+// y[0..c) = start + sum over taps of x * w, channel by channel.
+INLINE void sum_taps(const Tap* taps, int64_t count, const float* start, float* y, int64_t c) {
+  int64_t j = 0;
+  for (; j + 4 * LANES <= c; j += 4 * LANES) {
+    vf s[4];
+    for (int v = 0; v < 4; v++) s[v] = start ? load(start + j + v * LANES) : vf{};
+    for (int64_t t = 0; t < count; t++)
+      for (int v = 0; v < 4; v++) s[v] += load(taps[t].x + j + v * LANES) * load(taps[t].w + j + v * LANES);
+    for (int v = 0; v < 4; v++) store(y + j + v * LANES, s[v]);
+  }
+  for (; j + LANES <= c; j += LANES) {
+    vf s = start ? load(start + j) : vf{};
+    for (int64_t t = 0; t < count; t++) s += load(taps[t].x + j) * load(taps[t].w + j);
+    store(y + j, s);
+  }
+  if (j < c) {
+    const int part = (int)(c - j);
+    vf s = start ? load_part(start + j, part) : vf{};
+    for (int64_t t = 0; t < count; t++) s += load_part(taps[t].x + j, part) * load_part(taps[t].w + j, part);
+    store_part(y + j, s, part);
+  }
+}
+
+// Four neighbouring pixels with the same taps, `step` floats apart: a weight is loaded once for all four.
+INLINE void sum_taps4(const Tap* taps, int64_t count, const float* start, float* y, int64_t c, int64_t step) {
+  for (int64_t j = 0; j < c; j += LANES) {
+    const int part = (int)least(LANES, c - j);
+    const bool whole = part == LANES;
+    const auto get = [&](const float* p) { return whole ? load(p + j) : load_part(p + j, part); };
+    vf s[4];
+    for (int q = 0; q < 4; q++) s[q] = start ? get(start) : vf{};
+    for (int64_t t = 0; t < count; t++) {
+      const vf w = get(taps[t].w);
+      for (int q = 0; q < 4; q++) s[q] += get(taps[t].x + q * step) * w;
+    }
+    for (int q = 0; q < 4; q++) {
+      if (whole)
+        store(y + q * c + j, s[q]);
+      else
+        store_part(y + q * c + j, s[q], part);
+    }
+  }
+}
+
+KERNEL(dwconv2d) {
+  const int64_t h = a.h, w = a.w, c = a.co, oh = a.oh, ow = a.ow, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw, dh = a.dh, dw = a.dw;
+  const float* x = a.x;
+  const float* wt = a.wt;
+  float* y = a.y;
+  Tap* taps = (Tap*)tile.scratch;
+  const int64_t end = tile.end((int64_t)a.n * oh);
+  for (int64_t row = tile.begin((int64_t)a.n * oh); row < end; row++) {
+    const int64_t image = row / oh, oy = row - image * oh;
+    for (int64_t ox = 0; ox < ow;) {
+      const int64_t ix0 = ox * sw - pw;
+      const bool four = ox + 4 <= ow && ix0 >= 0 && ix0 + 3 * sw + (kw - 1) * dw < w;
+      int64_t count = 0;
+      for (int64_t ky = 0; ky < kh; ky++) {
+        const int64_t iy = oy * sh - ph + ky * dh;
+        if (iy < 0 || iy >= h) continue;
+        for (int64_t kx = 0; kx < kw; kx++) {
+          const int64_t ix = ix0 + kx * dw;
+          if (ix >= 0 && ix < w) taps[count++] = Tap{x + ((image * h + iy) * w + ix) * c, wt + (ky * kw + kx) * c};
+        }
+      }
+      if (four)
+        sum_taps4(taps, count, a.bias, y + (row * ow + ox) * c, c, sw * c);
+      else
+        sum_taps(taps, count, a.bias, y + (row * ow + ox) * c, c);
+      ox += four ? 4 : 1;
+    }
+  }
+}
+
+KERNEL(dwconv2d_grad_input) {
+  const int64_t h = a.h, w = a.w, c = a.co, oh = a.oh, ow = a.ow, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw, dh = a.dh, dw = a.dw;
+  const float* gy = a.gy;
+  const float* wt = a.wt;
+  float* gx = a.gx;
+  Tap* taps = (Tap*)tile.scratch;
+  const int64_t end = tile.end((int64_t)a.n * h);
+  for (int64_t row = tile.begin((int64_t)a.n * h); row < end; row++) {
+    const int64_t image = row / h, iy = row - image * h;
+    for (int64_t ix = 0; ix < w;) {
+      // Without a stride four neighbours away from the border meet the same taps.
+      const bool four = sw == 1 && ix + 4 <= w && ix + pw - (kw - 1) * dw >= 0 && ix + 3 + pw < ow;
+      int64_t count = 0;
+      for (int64_t ky = 0; ky < kh; ky++) {
+        const int64_t sy = iy + ph - ky * dh;
+        if (sy < 0 || sy % sh != 0 || sy / sh >= oh) continue;
+        for (int64_t kx = 0; kx < kw; kx++) {
+          const int64_t sx = ix + pw - kx * dw;
+          if (sx >= 0 && sx % sw == 0 && sx / sw < ow) taps[count++] = Tap{gy + ((image * oh + sy / sh) * ow + sx / sw) * c, wt + (ky * kw + kx) * c};
+        }
+      }
+      if (four)
+        sum_taps4(taps, count, nullptr, gx + (row * w + ix) * c, c, c);
+      else
+        sum_taps(taps, count, nullptr, gx + (row * w + ix) * c, c);
+      ix += four ? 4 : 1;
+    }
+  }
+}
+
+// to[0..c) += sum over n pixels of x * gy; pixels lie xstep and ystep floats apart.
+INLINE void sum_pixels(float* to, const float* x, int64_t xstep, const float* gy, int64_t ystep, int64_t n, int64_t c) {
+  for (int64_t j = 0; j < c; j += LANES) {
+    const int part = (int)least(LANES, c - j);
+    vf s[4] = {vf{}, vf{}, vf{}, vf{}};
+    if (part == LANES) {
+      int64_t i = 0;
+      for (; i + 4 <= n; i += 4)
+        for (int q = 0; q < 4; q++) s[q] += load(x + (i + q) * xstep + j) * load(gy + (i + q) * ystep + j);
+      for (; i < n; i++) s[0] += load(x + i * xstep + j) * load(gy + i * ystep + j);
+      store(to + j, load(to + j) + ((s[0] + s[1]) + (s[2] + s[3])));
+    } else {
+      for (int64_t i = 0; i < n; i++) s[0] += load_part(x + i * xstep + j, part) * load_part(gy + i * ystep + j, part);
+      store_part(to + j, load_part(to + j, part) + s[0], part);
+    }
+  }
+}
+
+// Units are blocks of channels, so that x and gy are read once for all taps; the sum goes row by row.
+KERNEL(dwconv2d_grad_weight) {
+  const int64_t h = a.h, w = a.w, c = a.co, oh = a.oh, ow = a.ow, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw, dh = a.dh, dw = a.dw;
+  const int64_t units = ceil_div(c, 16), c0 = tile.begin(units) * 16, cols = least(c, tile.end(units) * 16) - c0;
+  const float* x = (const float*)a.x + c0;
+  const float* gy = (const float*)a.gy + c0;
+  float* gw = (float*)a.gw + c0;
+  for (int64_t t = 0; t < kh * kw; t++) zero_floats(gw + t * c, cols);
+  for (int64_t row = 0; row < (int64_t)a.n * oh; row++) {
+    const int64_t image = row / oh, oy = row - image * oh;
+    for (int64_t ky = 0; ky < kh; ky++) {
+      const int64_t iy = oy * sh - ph + ky * dh;
+      if (iy < 0 || iy >= h) continue;
+      for (int64_t kx = 0; kx < kw; kx++) {
+        // Output columns whose input column lies inside the image.
+        const int64_t shift = pw - kx * dw, lo = shift > 0 ? ceil_div(shift, sw) : 0;
+        const int64_t hi = w + shift > 0 ? least(ow, ceil_div(w + shift, sw)) : 0;
+        if (lo < hi)
+          sum_pixels(gw + (ky * kw + kx) * c, x + ((image * h + iy) * w + lo * sw - shift) * c, sw * c, gy + (row * ow + lo) * c, c, hi - lo, cols);
+      }
+    }
+  }
+}

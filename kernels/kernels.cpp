@@ -1,0 +1,30 @@
+// All kernels for one instruction set, as one translation unit. The build compiles this file once per instruction set with
+// its compiler flags and -DISA=<name>; each gets a namespace of its own and exports one table, `kernels_<name>`.
+#include "generated/constants.h"
+#include "platform.h"
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+
+namespace JOIN(isa_, ISA) {
+#include "abi.h"
+#include "generated/kernel_table.h"
+#include "vec.h"
+#include "math.h"
+#include "elementwise.h"
+#include "layout.h"
+#include "reduce.h"
+#include "gemm.h"
+#include "conv.h"
+#include "spike.h"
+#include "pooling.h"
+#include "norm.h"
+#include "random.h"
+#include "neuron.h"
+#include "optim.h"
+}  // namespace
+
+extern "C" const KernelFnAbi JOIN(kernels_, ISA)[] = {
+#define KERNEL_ENTRY(name) JOIN(isa_, ISA)::name,
+#include "generated/kernel_list.h"
+};

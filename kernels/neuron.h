@@ -1,0 +1,451 @@
+// Spiking neurons, all steps in one pass over memory: pre-activations in, bits out; and the gradient, which recomputes the
+// membranes from the pre-activations block by block. kernel-table.ts has the equations.
+//
+// Switches are data rather than code: the charge is H = V + (z a - (V - rest)) r + z b, whose coefficients make each of the
+// four forms exactly (a multiplication by 0 or 1 rounds nothing); only the order of a step and the rounding neurons
+// get loops of their own.
+#pragma once
+#include "vm.h"
+
+struct Rule {
+  float a, b, rest;      // charge
+  float fireAt;          // the smallest float that fires
+  float levels;          // of a rounding neuron
+  float resetTo, sub;    // hard reset value; what a soft reset subtracts a spike
+  int32_t hard, carry;   // lane masks: the reset is hard; a membrane is carried on
+  int32_t even;          // lane mask: round ties to even
+  bool first;            // emit the old voltage's spike
+};
+
+static float next_above(float x) {
+  int32_t bits = bits_as<int32_t>(x);
+  return x == 0.0f ? bits_as<float>(1) : bits_as<float>(bits + (x > 0.0f ? 1 : -1));
+}
+
+template <class Args>
+static Rule rule_of(const Args& a) {
+  const int64_t charge = a.charge;
+  Rule k;
+  k.a = charge == CHARGE_leakInput || charge == CHARGE_stateless;
+  k.b = charge == CHARGE_leak || charge == CHARGE_integrate;
+  k.rest = charge == CHARGE_stateless ? 0.0f : (float)a.vRest;
+  k.fireAt = a.fire == FIRE_gt ? next_above(a.vThreshold) : (float)a.vThreshold;
+  k.levels = (float)(int64_t)a.levels;
+  k.resetTo = a.vReset;
+  k.sub = a.reset == RESET_soft ? (float)a.vThreshold : 0.0f;
+  k.hard = a.reset == RESET_hard ? -1 : 0;
+  k.carry = charge == CHARGE_stateless ? 0 : -1;
+  k.even = a.fire == FIRE_roundEven ? -1 : 0;
+  k.first = a.order == ORDER_fireFirst;
+  return k;
+}
+
+// r of a block's elements: the learnt ones, or the constant that makes the charge what it is called.
+template <class Args>
+static void spread_r(const Args& a, float* out, int64_t c0, int64_t width, int64_t height, int64_t limit) {
+  const int64_t charge = a.charge;
+  const bool leaks = charge == CHARGE_leakInput || charge == CHARGE_leak;
+  const float constant = leaks ? (float)a.r : charge == CHARGE_stateless ? 1.0f : 0.0f;
+  spread(out, leaks ? (const float*)a.rtau : nullptr, constant, c0, width, height, limit);
+}
+
+struct Spike {
+  vi fired;
+  vf amount;
+};
+
+template <bool ROUNDS>
+INLINE Spike fire(const Rule& k, vf h) {
+  if (ROUNDS) {
+    const vf u = vmin(vmax(h, splat(0.0f)), splat(k.levels));  // this order makes 0 of NaN
+    const vf amount = select(splat(k.even), vround(u), vfloor(u + 0.5f));
+    return {amount > 0.0f, amount};
+  }
+  const vi fired = h >= k.fireAt;
+  return {fired, (vf)(fired & (vi)splat(1.0f))};
+}
+
+INLINE vf charge(const Rule& k, vf v, vf z, vf r) { return v + (z * k.a - (v - k.rest)) * r + z * k.b; }
+
+// One step: v becomes the state after it, h the membrane before the reset; returns what the step emits.
+template <bool ROUNDS, bool DELAYED>
+INLINE Spike step(const Rule& k, vf z, vf r, vf& v, vf& h) {
+  if (DELAYED) {
+    const Spike old = fire<ROUNDS>(k, v);
+    h = charge(k, select(old.fired & k.hard, splat(k.resetTo), v), z, r) - old.amount * k.sub;
+    v = h;
+    return k.first ? old : fire<ROUNDS>(k, h);
+  }
+  h = charge(k, v, z, r);
+  const Spike s = fire<ROUNDS>(k, h);
+  v = (vf)((vi)select(s.fired & k.hard, splat(k.resetTo), h - s.amount * k.sub) & k.carry);
+  return s;
+}
+
+// ---------------------------------------------------------------------------------------------------- forward
+
+// All steps of 32 elements (`left` of them real), the membranes in registers.
+struct Group {
+  const float *x, *scale, *shift, *r, *v0;
+  float *v, *h;
+  uint32_t* bits;  // [steps][planes] words, at these distances
+  int64_t stepWords, planeWords, planes, steps, n;
+  float vInit;
+};
+
+template <bool ROUNDS, bool DELAYED, bool WHOLE>
+static void forward_group(const Rule& k, const Group& g, int64_t left) {
+  const int COUNT = 32 / LANES;
+  vf v[COUNT];
+  for (int i = 0; i < COUNT; i++) {
+    const int64_t rest = WHOLE ? LANES : left - i * LANES;
+    v[i] = !g.v0 ? splat(g.vInit) : rest > 0 ? get(g.v0 + i * LANES, rest) : splat(0.0f);
+  }
+  for (int64_t t = 0; t < g.steps; t++) {
+    vi emitted[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+      const int64_t rest = WHOLE ? LANES : left - i * LANES;
+      const vf x = rest > 0 ? get(g.x + t * g.n + i * LANES, rest) : splat(0.0f);
+      vf h;
+      const Spike s = step<ROUNDS, DELAYED>(k, x * load(g.scale + i * LANES) + load(g.shift + i * LANES), load(g.r + i * LANES), v[i], h);
+      emitted[i] = ROUNDS ? __builtin_convertvector(s.amount, vi) : s.fired;
+      if (g.h && rest > 0) put(g.h + t * g.n + i * LANES, h, rest);
+    }
+    uint32_t* out = g.bits + t * g.stepWords;
+    for (int64_t p = 0; p < (ROUNDS ? g.planes : 1); p++) {
+      uint32_t word = 0;
+      for (int i = 0; i < COUNT; i++) word |= mask_to_bits(ROUNDS ? emitted[i] << (int)(31 - p) : emitted[i]) << (i * LANES % 32);
+      out[p * g.planeWords] = word;
+    }
+  }
+  if (g.v)
+    for (int i = 0; i < COUNT; i++) {
+      const int64_t rest = WHOLE ? LANES : left - i * LANES;
+      if (rest > 0) put(g.v + i * LANES, v[i], rest);
+    }
+}
+
+template <bool ROUNDS, bool DELAYED>
+static void forward_rows(const neuron_forward_args& a, const Tile& tile) {
+  const Rule k = rule_of(a);
+  const int64_t steps = a.steps, rows = a.rows, c = a.c, planes = a.planes, words = (c + 31) / 32;
+  const bool direct = planes == 1 && c % 32 == 0;  // flat bits are the rows' words already
+  int64_t limit = 512;
+  while (limit > 32 && limit * steps * planes > 8 * NEURON_LIMITS_HISTORY * 32) limit /= 2;
+  Scratch scratch{tile.scratch};
+  float *scale = scratch.floats(limit), *shift = scratch.floats(limit), *r = scratch.floats(limit);
+  const int64_t flatWords = limit / 32 + 1;
+  uint32_t* flat = reinterpret_cast<uint32_t*>(scratch.floats(direct ? 0 : steps * planes * flatWords));
+  uint32_t* spikes = a.spikes;
+  const float *x = a.x, *v0 = a.v0;
+  float *v = a.v, *h = a.h;
+
+  Group g;
+  g.planes = planes;
+  g.steps = steps;
+  g.n = rows * c;
+  g.vInit = a.vInit;
+  g.stepWords = direct ? rows * words : planes * flatWords;
+  g.planeWords = flatWords;
+  walk(
+      tile.begin(rows), tile.end(rows), c, limit,
+      [&](int64_t c0, int64_t width, int64_t height) {
+        spread(scale, a.scale, 1.0f, c0, width, height, limit);
+        spread(shift, a.shift, 0.0f, c0, width, height, limit);
+        spread_r(a, r, c0, width, height, limit);
+      },
+      [&](int64_t row, int64_t count, int64_t c0, int64_t width) {
+        const int64_t at = row * c + c0, size = count * width;
+        for (int64_t i = 0; i < size; i += 32) {
+          g.x = x + at + i;
+          g.v0 = v0 ? v0 + at + i : nullptr;
+          g.v = v ? v + at + i : nullptr;
+          g.h = h ? h + at + i : nullptr;
+          g.scale = scale + i;
+          g.shift = shift + i;
+          g.r = r + i;
+          g.bits = direct ? spikes + (at + i) / 32 : flat + i / 32;
+          if (size - i >= 32)
+            forward_group<ROUNDS, DELAYED, true>(k, g, 32);
+          else
+            forward_group<ROUNDS, DELAYED, false>(k, g, size - i);
+        }
+        if (direct) return;
+        for (int64_t t = 0; t < steps; t++)
+          for (int64_t p = 0; p < planes; p++)
+            scatter_bits(spikes + ((t * rows + row) * planes + p) * words + c0 / 32, planes * words,
+                         flat + (t * planes + p) * flatWords, count, width);
+      },
+      [](int64_t, int64_t, int64_t) {});
+}
+
+KERNEL(neuron_forward) {
+  const bool rounds = a.fire == FIRE_roundEven || a.fire == FIRE_roundUp, delayed = a.order != ORDER_fireThenReset;
+  if (rounds)
+    delayed ? forward_rows<true, true>(a, tile) : forward_rows<true, false>(a, tile);
+  else
+    delayed ? forward_rows<false, true>(a, tile) : forward_rows<false, false>(a, tile);
+}
+
+// ---------------------------------------------------------------------------------------------------- backward
+
+// How many elements go through all steps together, so that their history stays in the first-level cache.
+static int64_t history_block(int64_t steps) {
+  const int64_t most = 4096 / steps / 32 * 32;
+  return most < 32 ? 32 : most > 512 ? 512 : most;
+}
+
+// Sums by channel of the gradient for z, and of its product with the normalised x: what a batch norm's gradient needs.
+struct Stats {
+  float *mean, *rstd, *sum, *product;
+  void add(const float* gz, const float* x, int64_t size) {
+    for (int64_t i = 0; i < size; i += LANES) {
+      const vf g = load(gz + i), xhat = (get(x + i, size - i) - load(mean + i)) * load(rstd + i);
+      store(sum + i, load(sum + i) + g);
+      store(product + i, load(product + i) + g * xhat);
+    }
+  }
+};
+
+template <bool ROUNDS, bool DELAYED>
+static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
+  const Rule k = rule_of(a);
+  const int64_t steps = a.steps, rows = a.rows, c = a.c, chunks = a.chunks, n = rows * c, limit = history_block(steps);
+  Scratch scratch{tile.scratch};
+  float* history = scratch.floats(steps * limit);  // H of every step
+  float *scale = scratch.floats(limit), *shift = scratch.floats(limit), *r = scratch.floats(limit);
+  float *start = scratch.floats(limit), *slope = scratch.floats(limit), *carried = scratch.floats(limit);
+  float *total = scratch.floats(limit), *gz = scratch.floats(limit), *rsum = scratch.floats(limit);
+  Stats stats{scratch.floats(limit), scratch.floats(limit), scratch.floats(limit), scratch.floats(limit)};
+  Surrogate surrogate{a.surrogate, a.p0, a.p1, {a.program, a.length}, nullptr, limit};
+  if (surrogate.kind == SURROGATE_custom) {
+    surrogate.registers = scratch.floats((int64_t)a.registers * limit);
+    fill_constants(surrogate.registers + limit, limit, a.constants, a.constantCount);
+  }
+  const float *x = a.x, *gy = a.gy, *v0 = a.v0, *gv = a.gv;
+  float *gzOut = a.gz, *gv0 = a.gv0, *gr = a.gr, *statsOut = a.stats;
+  const bool leaks = a.charge == CHARGE_leakInput || a.charge == CHARGE_leak;
+  const float gain = a.gain, attached = a.detach ? 0.0f : 1.0f, vInit = a.vInit, centre = ROUNDS ? 0.0f : (float)a.vThreshold;
+
+  // The factor by which a step hands on the gradient of the state that its spike resets: dV/dH (fire, then reset), or dH[t+1]/dH[t].
+  auto handed_on = [&](vf h, vf sigma, vf keep) -> vf {
+    const Spike s = fire<ROUNDS>(k, h);
+    const vf open = select(s.fired & k.hard, splat(0.0f), splat(1.0f));
+    const vf jump = select(splat(k.hard), k.resetTo - h, splat(-k.sub));
+    if (!DELAYED) return open + sigma * jump * attached;
+    return open * keep + sigma * attached * select(splat(k.hard), jump * keep, jump);
+  };
+  // The state that step t's charge starts from, given the history before it.
+  auto before = [&](vf h, bool initial) -> vf {
+    if (initial && !DELAYED) return h;
+    const Spike s = fire<ROUNDS>(k, h);
+    return (vf)((vi)select(s.fired & k.hard, splat(k.resetTo), DELAYED ? h : h - s.amount * k.sub) & k.carry);
+  };
+
+  for (int64_t chunk = tile.begin(chunks); chunk < tile.end(chunks); chunk++) {
+    walk(
+        rows * chunk / chunks, rows * (chunk + 1) / chunks, c, limit,
+        [&](int64_t c0, int64_t width, int64_t height) {
+          spread(scale, a.scale, 1.0f, c0, width, height, limit);
+          spread(shift, a.shift, 0.0f, c0, width, height, limit);
+          spread_r(a, r, c0, width, height, limit);
+          if (statsOut) {
+            spread(stats.mean, a.mean, 0.0f, c0, width, height, limit);
+            spread(stats.rstd, a.rstd, 0.0f, c0, width, height, limit);
+            zero_block(stats.sum, limit);
+            zero_block(stats.product, limit);
+          }
+          zero_block(rsum, limit);
+        },
+        [&](int64_t row, int64_t count, int64_t c0, int64_t width) {
+          const int64_t at = row * c + c0, size = count * width;
+          for (int64_t i = 0; i < size; i += LANES) {
+            vf v = v0 ? get(v0 + at + i, size - i) : splat(vInit), h;
+            const vf s = load(scale + i), b = load(shift + i), rate = load(r + i);
+            store(start + i, v);
+            const vf g = gv ? get(gv + at + i, size - i) : splat(0.0f);
+            store(carried + i, DELAYED ? g : (vf)((vi)g & k.carry));
+            for (int64_t t = 0; t < steps; t++) {
+              step<ROUNDS, DELAYED>(k, get(x + t * n + at + i, size - i) * s + b, rate, v, h);
+              store(history + t * limit + i, h);
+            }
+          }
+          for (int64_t t = steps - 1; t >= 0; t--) {
+            const float* h = history + t * limit;
+            const float* g = !k.first ? gy + t * n + at : t + 1 < steps ? gy + (t + 1) * n + at : nullptr;
+            const bool last = DELAYED && t == steps - 1;
+            surrogate_block(surrogate, h, centre, slope, size);
+            for (int64_t i = 0; i < size; i += LANES) {
+              const vf sigma = load(slope + i), rate = load(r + i), keep = 1.0f - rate;
+              const vf factor = last ? splat(1.0f) : handed_on(load(h + i), sigma, keep);
+              const vf own = g ? get(g + i, size - i) * gain * sigma : splat(0.0f);
+              const vf sum = own + load(carried + i) * factor, out = sum * (k.a * rate + k.b);
+              put(gzOut + t * n + at + i, out, size - i);
+              store(carried + i, DELAYED ? sum : sum * keep);
+              store(total + i, sum);
+              store(gz + i, out);
+            }
+            if (gr && leaks)
+              for (int64_t i = 0; i < size; i += LANES) {
+                const vf v = before(load(t ? h - limit + i : start + i), t == 0);
+                const vf z = get(x + t * n + at + i, size - i) * load(scale + i) + load(shift + i);
+                store(rsum + i, load(rsum + i) + load(total + i) * (z * k.a - (v - k.rest)));
+              }
+            if (statsOut) stats.add(gz, x + t * n + at, size);
+          }
+          if (gv0) {
+            if (DELAYED) surrogate_block(surrogate, start, centre, slope, size);
+            for (int64_t i = 0; i < size; i += LANES) {
+              vf sum = load(carried + i);
+              if (DELAYED) {
+                const vf sigma = load(slope + i);
+                sum *= handed_on(load(start + i), sigma, 1.0f - load(r + i));
+                if (k.first) sum += get(gy + at + i, size - i) * gain * sigma;
+              }
+              put(gv0 + at + i, sum, size - i);
+            }
+          }
+        },
+        [&](int64_t c0, int64_t width, int64_t height) {
+          if (gr) fold(gr + chunk * c + c0, rsum, width, height);
+          if (statsOut) {
+            fold(statsOut + chunk * 2 * c + c0, stats.sum, width, height);
+            fold(statsOut + (chunk * 2 + 1) * c + c0, stats.product, width, height);
+          }
+        });
+  }
+}
+
+KERNEL(neuron_backward) {
+  const bool rounds = a.fire == FIRE_roundEven || a.fire == FIRE_roundUp, delayed = a.order != ORDER_fireThenReset;
+  if (rounds)
+    delayed ? backward_rows<true, true>(a, tile) : backward_rows<true, false>(a, tile);
+  else
+    delayed ? backward_rows<false, true>(a, tile) : backward_rows<false, false>(a, tile);
+}
+
+// ---------------------------------------------------------------------------------------------------- user-defined neurons
+
+KERNEL(neuron_vm_forward) {
+  const int64_t steps = a.steps, rows = a.rows, c = a.c, states = a.states, paramCount = a.paramCount, n = rows * c;
+  const int64_t words = (c + 31) / 32, limit = 128, constantAt = 1 + states + paramCount, spikeAt = constantAt + a.constantCount;
+  const bool direct = c % 32 == 0;
+  Scratch scratch{tile.scratch};
+  float *scale = scratch.floats(limit), *shift = scratch.floats(limit), *registers = scratch.floats((int64_t)a.registers * limit);
+  uint32_t flat[limit / 32 + 1] = {};
+  const float *x = a.x, *s0 = a.s0, *init = a.init, *params = a.params;
+  float* s1 = a.s1;
+  uint32_t* spikes = a.spikes;
+  const Program program{a.program, a.length};
+  const Surrogate none{SURROGATE_pass, 0, 0, {nullptr, 0}, nullptr, 0};
+  zero_block(registers, (int64_t)a.registers * limit);
+  fill_constants(registers + constantAt * limit, limit, a.constants, a.constantCount);
+  walk(
+      tile.begin(rows), tile.end(rows), c, limit,
+      [&](int64_t c0, int64_t width, int64_t height) {
+        spread(scale, a.scale, 1.0f, c0, width, height, limit);
+        spread(shift, a.shift, 0.0f, c0, width, height, limit);
+        for (int64_t p = 0; p < paramCount; p++)
+          spread(registers + (1 + states + p) * limit, params + p * c, 0.0f, c0, width, height, limit);
+      },
+      [&](int64_t row, int64_t count, int64_t c0, int64_t width) {
+        const int64_t at = row * c + c0, size = count * width;
+        for (int64_t s = 0; s < states; s++)
+          for (int64_t i = 0; i < size; i += LANES)
+            store(registers + (1 + s) * limit + i, s0 ? get(s0 + s * n + at + i, size - i) : splat(init[s]));
+        for (int64_t t = 0; t < steps; t++) {
+          for (int64_t i = 0; i < size; i += LANES)
+            store(registers + i, get(x + t * n + at + i, size - i) * load(scale + i) + load(shift + i));
+          run_program(program, registers, limit, size, none);
+          const float* spike = registers + spikeAt * limit;
+          uint32_t* bits = direct ? spikes + (t * n + at) / 32 : flat;
+          for (int64_t i = 0; i < size; i += 32) {
+            uint32_t word = 0;
+            for (int64_t j = 0; j < 32; j += LANES) word |= mask_to_bits(load(spike + i + j) != 0.0f) << j;
+            bits[i / 32] = word;
+          }
+          if (!direct) scatter_bits(spikes + (t * rows + row) * words + c0 / 32, words, flat, count, width);
+        }
+        if (s1)
+          for (int64_t s = 0; s < states; s++)
+            for (int64_t i = 0; i < size; i += LANES) put(s1 + s * n + at + i, load(registers + (1 + s) * limit + i), size - i);
+      },
+      [](int64_t, int64_t, int64_t) {});
+}
+
+KERNEL(neuron_vm_backward) {
+  const int64_t steps = a.steps, rows = a.rows, c = a.c, states = a.states, paramCount = a.paramCount, chunks = a.chunks, n = rows * c;
+  const int64_t limit = states * steps * 128 > 32 * NEURON_LIMITS_HISTORY ? 32 : 128;
+  const int64_t constantAt = 1 + states + paramCount, gradAt = constantAt + a.gradConstantCount;
+  Scratch scratch{tile.scratch};
+  float* history = scratch.floats(steps * states * limit);  // the states before every step
+  float *scale = scratch.floats(limit), *shift = scratch.floats(limit);
+  float *forward = scratch.floats((int64_t)a.registers * limit), *backward = scratch.floats((int64_t)a.gradRegisters * limit);
+  float* sums = scratch.floats(paramCount * limit);
+  Stats stats{scratch.floats(limit), scratch.floats(limit), scratch.floats(limit), scratch.floats(limit)};
+  const float *x = a.x, *s0 = a.s0, *init = a.init, *params = a.params, *gy = a.gy, *gs1 = a.gs1;
+  float *gz = a.gz, *gs0 = a.gs0, *gparams = a.gparams, *statsOut = a.stats;
+  const Program program{a.program, a.length}, gradient{a.gradProgram, a.gradLength};
+  const Surrogate surrogate{a.surrogate, a.p0, a.p1, {nullptr, 0}, nullptr, 0};
+  zero_block(forward, (int64_t)a.registers * limit);
+  zero_block(backward, (int64_t)a.gradRegisters * limit);
+  fill_constants(forward + constantAt * limit, limit, a.constants, a.constantCount);
+  fill_constants(backward + constantAt * limit, limit, a.gradConstants, a.gradConstantCount);
+  float *gSpike = backward + gradAt * limit, *gStates = gSpike + limit, *gOut = gStates + states * limit, *gParam = gOut + limit;
+
+  auto load_input = [&](float* to, int64_t t, int64_t at, int64_t size) {
+    for (int64_t i = 0; i < size; i += LANES) store(to + i, get(x + t * n + at + i, size - i) * load(scale + i) + load(shift + i));
+  };
+  for (int64_t chunk = tile.begin(chunks); chunk < tile.end(chunks); chunk++) {
+    walk(
+        rows * chunk / chunks, rows * (chunk + 1) / chunks, c, limit,
+        [&](int64_t c0, int64_t width, int64_t height) {
+          spread(scale, a.scale, 1.0f, c0, width, height, limit);
+          spread(shift, a.shift, 0.0f, c0, width, height, limit);
+          for (int64_t p = 0; p < paramCount; p++) {
+            spread(forward + (1 + states + p) * limit, params + p * c, 0.0f, c0, width, height, limit);
+            spread(backward + (1 + states + p) * limit, params + p * c, 0.0f, c0, width, height, limit);
+          }
+          zero_block(sums, paramCount * limit);
+          if (statsOut) {
+            spread(stats.mean, a.mean, 0.0f, c0, width, height, limit);
+            spread(stats.rstd, a.rstd, 0.0f, c0, width, height, limit);
+            zero_block(stats.sum, limit);
+            zero_block(stats.product, limit);
+          }
+        },
+        [&](int64_t row, int64_t count, int64_t c0, int64_t width) {
+          const int64_t at = row * c + c0, size = count * width;
+          for (int64_t s = 0; s < states; s++)
+            for (int64_t i = 0; i < size; i += LANES) {
+              store(forward + (1 + s) * limit + i, s0 ? get(s0 + s * n + at + i, size - i) : splat(init[s]));
+              store(gStates + s * limit + i, gs1 ? get(gs1 + s * n + at + i, size - i) : splat(0.0f));
+            }
+          for (int64_t t = 0; t < steps; t++) {
+            memcpy(history + t * states * limit, forward + limit, (size_t)(states * limit) * 4);
+            if (t == steps - 1) break;  // the last step's outcome is not needed
+            load_input(forward, t, at, size);
+            run_program(program, forward, limit, size, surrogate);
+          }
+          for (int64_t t = steps - 1; t >= 0; t--) {
+            memcpy(backward + limit, history + t * states * limit, (size_t)(states * limit) * 4);
+            load_input(backward, t, at, size);
+            for (int64_t i = 0; i < size; i += LANES) store(gSpike + i, get(gy + t * n + at + i, size - i));
+            run_program(gradient, backward, limit, size, surrogate);
+            for (int64_t i = 0; i < size; i += LANES) put(gz + t * n + at + i, load(gOut + i), size - i);
+            for (int64_t p = 0; gparams && p < paramCount; p++)
+              for (int64_t i = p * limit; i < p * limit + size; i += LANES) store(sums + i, load(sums + i) + load(gParam + i));
+            if (statsOut) stats.add(gOut, x + t * n + at, size);
+          }
+          for (int64_t s = 0; gs0 && s < states; s++)
+            for (int64_t i = 0; i < size; i += LANES) put(gs0 + s * n + at + i, load(gStates + s * limit + i), size - i);
+        },
+        [&](int64_t c0, int64_t width, int64_t height) {
+          for (int64_t p = 0; gparams && p < paramCount; p++) fold(gparams + (chunk * paramCount + p) * c + c0, sums + p * limit, width, height);
+          if (statsOut) {
+            fold(statsOut + chunk * 2 * c + c0, stats.sum, width, height);
+            fold(statsOut + (chunk * 2 + 1) * c + c0, stats.product, width, height);
+          }
+        });
+  }
+}

@@ -1,0 +1,6 @@
+/** File formats, bytes in and arrays out: the `formats` namespace. */
+export { type DType, type NdArray, type NdData, ndArray, permute, toFloat32, toFloat64 } from "./array.ts";
+export * as npy from "./npy.ts";
+export * as npz from "./npz.ts";
+export * as safetensors from "./safetensors.ts";
+export { readZip, writeZip, type ZipOptions } from "./zip.ts";

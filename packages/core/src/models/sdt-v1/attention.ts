@@ -1,0 +1,51 @@
+/**
+ * What SDSA attends to: for each block the firing rate of the value spikes at every position, before and after the channel mask
+ * (figure 3 of the paper; the code's q plays the paper's V).
+ */
+import { withTaps } from "../../nn/module.ts";
+import { noGrad } from "../../tensor/tape.ts";
+import { scope } from "../../tensor/scope.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { AttentionMap } from "../registry.ts";
+import type { SpikeDrivenTransformer } from "./model.ts";
+
+/** Maps of every block for a batch: rates averaged over T and channels. */
+export function attentionMaps(model: SpikeDrivenTransformer, input: Tensor): AttentionMap[] {
+  const maps = new Map<string, AttentionMap>();
+  scope(() =>
+    noGrad(() =>
+      withTaps(
+        (name, value) => {
+          const match = /^MS_SSA_Conv(\d+)_(q_lif|x_after_qkv)$/.exec(name);
+          if (!match) return;
+          const block = `block.${match[1]}`;
+          const entry = maps.get(block) ?? { block, width: 0, height: 0, before: [], after: [] };
+          maps.set(block, entry);
+          if (match[2] === "q_lif") {
+            [entry.height, entry.width] = value.shape.slice(2, 4) as [number, number];
+            entry.before = positionRates(value);
+          } else entry.after = positionRates(value);
+        },
+        () => model.forward(input),
+      ),
+    ),
+  );
+  return [...maps.values()];
+}
+
+/** [T, B, positions..., D] -> for each of B the mean over T and D at every position. */
+export function positionRates(value: Tensor): Float64Array[] {
+  const [t, b] = value.shape as [number, number];
+  const d = value.shape[value.rank - 1] as number;
+  const n = value.size / (t * b * d);
+  const values = value.dataSync();
+  return Array.from({ length: b }, (_, sample) => {
+    const rates = new Float64Array(n);
+    for (let step = 0; step < t; step++)
+      for (let p = 0; p < n; p++) {
+        const at = ((step * b + sample) * n + p) * d;
+        for (let c = 0; c < d; c++) rates[p] = (rates[p] as number) + (values[at + c] as number);
+      }
+    return rates.map((r) => r / (t * d));
+  });
+}

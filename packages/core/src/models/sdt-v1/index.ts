@@ -1,0 +1,19 @@
+/** Spike-driven Transformer V1: the system's entry in the zoo. */
+import type { System } from "../registry.ts";
+import { checkConfig, configs, type SDTConfig } from "./configs.ts";
+import { attentionMaps } from "./attention.ts";
+import { SpikeDrivenTransformer } from "./model.ts";
+import { officialKinds } from "./official.ts";
+
+export * from "./configs.ts";
+export * from "./model.ts";
+
+export const sdtV1: System<SDTConfig> = {
+  name: "sdt-v1",
+  title: "Spike-driven Transformer V1",
+  paper: "Yao et al. 2023, arXiv 2307.01694; repository BICLab/Spike-Driven-Transformer",
+  configs,
+  build: (config) => new SpikeDrivenTransformer(checkConfig(config)),
+  attention: (module, input) => attentionMaps(module as SpikeDrivenTransformer, input),
+  official: officialKinds,
+};

@@ -1,0 +1,92 @@
+/** Normalisation layers. State-dict keys are PyTorch's. */
+import { batchNorm, layerNorm } from "../tensor/ops/norm.ts";
+import { isRecomputing } from "../tensor/tape.ts";
+import { type Shape, show, wrong } from "../tensor/shape.ts";
+import { ones, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { Module, Parameter, StateBuffer } from "./module.ts";
+
+/** Settings of a batch norm. */
+export interface BatchNormOptions {
+  /** Default 1e-5. */
+  eps?: number | undefined;
+  /** Weight of the new value in the running statistics; null for a plain average over all batches. Default 0.1. */
+  momentum?: number | null | undefined;
+  /** Trainable weight and bias. Default true. */
+  affine?: boolean | undefined;
+  /** Keep running statistics; without them every batch is normalised by its own. Default true. */
+  trackRunningStats?: boolean | undefined;
+}
+
+/**
+ * Batch norm over the last axis of [..., C]; the output is computed by whatever reads it first, a neuron on the fly. In training by the
+ * statistics of the batch (all leading axes), else by the running ones.
+ */
+abstract class BatchNorm extends Module {
+  readonly weight: Parameter | null;
+  readonly bias: Parameter | null;
+  readonly running_mean: StateBuffer | null;
+  readonly running_var: StateBuffer | null;
+  readonly num_batches_tracked: StateBuffer | null;
+  readonly numFeatures: number;
+  readonly eps: number;
+  readonly momentum: number | null;
+  /** Least rank of the input, and its shape in words. */
+  protected abstract readonly input: { rank: number; shape: string };
+
+  constructor(numFeatures: number, { eps = 1e-5, momentum = 0.1, affine = true, trackRunningStats = true }: BatchNormOptions = {}) {
+    super();
+    if (!Number.isInteger(numFeatures) || numFeatures < 1) wrong("BatchNorm", "numFeatures", "an integer >= 1", String(numFeatures));
+    this.numFeatures = numFeatures;
+    this.eps = eps;
+    this.momentum = momentum;
+    this.weight = affine ? new Parameter(ones([numFeatures])) : null;
+    this.bias = affine ? new Parameter(zeros([numFeatures])) : null;
+    this.running_mean = trackRunningStats ? new StateBuffer(zeros([numFeatures])) : null;
+    this.running_var = trackRunningStats ? new StateBuffer(ones([numFeatures])) : null;
+    this.num_batches_tracked = trackRunningStats ? new StateBuffer(tensor(new Int32Array(1), [])) : null;
+  }
+
+  forward(x: Tensor): Tensor {
+    const { weight, bias, running_mean, running_var, num_batches_tracked, eps } = this;
+    if (x.rank < this.input.rank || x.shape[x.rank - 1] !== this.numFeatures)
+      wrong(this.constructor.name, "x", `of shape ${this.input.shape} with C = ${this.numFeatures}`, show(x.shape));
+    const training = this.training || !running_mean;
+    let momentum = this.momentum ?? 0;
+    if (training && num_batches_tracked && !isRecomputing()) {
+      const seen = num_batches_tracked.itemSync() + 1;
+      num_batches_tracked.set([seen]);
+      momentum = this.momentum ?? 1 / seen;
+    }
+    return batchNorm(x, weight, bias, running_mean, running_var, { training, momentum, eps });
+  }
+}
+
+/** Batch norm of [B, C] or [..., L, C]. */
+export class BatchNorm1d extends BatchNorm {
+  protected readonly input = { rank: 2, shape: "[..., C]" };
+}
+
+/** Batch norm of images [..., H, W, C]. */
+export class BatchNorm2d extends BatchNorm {
+  protected readonly input = { rank: 4, shape: "[B, H, W, C] or [..., B, H, W, C]" };
+}
+
+/** Layer norm over the last axes. */
+export class LayerNorm extends Module {
+  readonly weight: Parameter | null;
+  readonly bias: Parameter | null;
+  readonly normalizedShape: Shape;
+  readonly eps: number;
+
+  constructor(normalizedShape: number | Shape, { eps = 1e-5, affine = true }: { eps?: number | undefined; affine?: boolean | undefined } = {}) {
+    super();
+    this.normalizedShape = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
+    this.eps = eps;
+    this.weight = affine ? new Parameter(ones(this.normalizedShape)) : null;
+    this.bias = affine ? new Parameter(zeros(this.normalizedShape)) : null;
+  }
+
+  forward(x: Tensor): Tensor {
+    return layerNorm(x, this.normalizedShape, this.weight, this.bias, this.eps);
+  }
+}

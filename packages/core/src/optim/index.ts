@@ -1,0 +1,3 @@
+/** Optimisers, gradient clipping and learning-rate schedules. */
+export * from "./optimizer.ts";
+export * from "./schedule.ts";

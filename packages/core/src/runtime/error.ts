@@ -1,0 +1,41 @@
+/** Errors that tell a user what was wrong, where, and how to mend it. The command prints their message without a stack. */
+
+/** A mistake in what the user gave: a shape, a dtype, a file, a setting. The message names what, where, expected and found. */
+export class SpikeloomError extends Error {
+  override name = "SpikeloomError";
+}
+
+/** Bytes that are not what their format says: a corrupted, truncated or hostile file. */
+export class FormatError extends SpikeloomError {
+  override name = "FormatError";
+}
+
+/**
+ * The entry of `candidates` nearest to `word` by edit distance, for "did you mean"; undefined when none is near
+ * (more than a third of the letters differ).
+ */
+export function nearest(word: string, candidates: Iterable<string>): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replace = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replace, (row[j] as number) + 1, (next[j - 1] as number) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] as number;
+}

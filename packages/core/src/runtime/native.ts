@@ -1,0 +1,91 @@
+/**
+ * The native device: the same kernels as an addon, compiled for each instruction set, with real threads.
+ *
+ * Slabs are plain ArrayBuffers, which JavaScript owns and may pass 4 GiB; the addon only learns their addresses.
+ */
+import { ARGUMENT_SLOTS, CompiledDevice } from "./compiled.ts";
+import { SpikeloomError } from "./error.ts";
+import { nodeBuiltin } from "./host.ts";
+
+const SLAB_BYTES = 64 << 20;
+
+interface Addon {
+  isas(): string[];
+  address(buffer: ArrayBuffer): number;
+  open(isa: string, threads: number, args: ArrayBuffer): unknown;
+  run(handle: unknown, kernel: number, tiles: number): void;
+  close(handle: unknown): void;
+}
+
+export interface NativeOptions {
+  /** Path of the built addon (`spikeloom.node`). */
+  path: string;
+  threads: number;
+  /** Instruction set to force; by default the best that the CPU reports. */
+  isa?: string | undefined;
+}
+
+/** @throws SpikeloomError when the addon cannot be loaded or the instruction set does not exist here. */
+export function createNative({ path, threads, isa }: NativeOptions): NativeDevice {
+  const module = nodeBuiltin("node:module");
+  if (!module) throw new SpikeloomError("device native: only Node can load the addon; use device: \"wasm\"");
+  let addon: Addon;
+  try {
+    addon = module.createRequire(import.meta.url)(path) as Addon;
+  } catch (error) {
+    throw new SpikeloomError(`device native: cannot load the addon ${path}: ${error instanceof Error ? error.message : error}. Build it anew`);
+  }
+  const available = addon.isas();
+  const chosen = isa ?? (available[0] as string);
+  if (!available.includes(chosen)) {
+    throw new SpikeloomError(`SPIKELOOM_ISA: this CPU or addon has no instruction set "${chosen}"; it has ${available.join(", ")}`);
+  }
+  return new NativeDevice(addon, chosen, threads);
+}
+
+class NativeDevice extends CompiledDevice {
+  readonly name = "native";
+  readonly isa: string;
+  readonly threads: number;
+  private readonly addon: Addon;
+  private readonly handle: unknown;
+  private readonly slabs: { base: number; buffer: ArrayBuffer }[] = [];
+
+  constructor(addon: Addon, isa: string, threads: number) {
+    super();
+    this.addon = addon;
+    this.isa = isa;
+    this.threads = threads;
+    const args = new ArrayBuffer(ARGUMENT_SLOTS * 8);
+    this.block = new Float64Array(args);
+    this.handle = addon.open(isa, threads, args);
+  }
+
+  protected slab(index: number): { base: number; buffer: ArrayBuffer } {
+    return this.slabs[index] as { base: number; buffer: ArrayBuffer };
+  }
+
+  protected grow(bytes: number): boolean {
+    const wanted = Math.max(SLAB_BYTES, bytes + 128);
+    let buffer: ArrayBuffer;
+    try {
+      buffer = new ArrayBuffer(wanted);
+    } catch {
+      return false;
+    }
+    const base = this.addon.address(buffer);
+    const skip = (64 - (base % 64)) % 64;
+    this.slabs.push({ base, buffer });
+    this.heap.add(this.slabs.length - 1, skip, Math.floor((wanted - skip) / 64) * 64);
+    return true;
+  }
+
+  protected call(kernel: number, tiles: number): void {
+    this.addon.run(this.handle, kernel, tiles);
+  }
+
+  close(): void {
+    this.addon.close(this.handle);
+  }
+}
+export type { NativeDevice };

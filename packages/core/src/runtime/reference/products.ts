@@ -1,0 +1,105 @@
+/** Reference kernels: matrix products and convolutions, dense and with spikes. */
+import type { ReferenceArgs } from "./args.ts";
+import { spikeAt } from "./spikes.ts";
+import { allTaps, windowTaps } from "./window.ts";
+
+export const products = {
+  gemm({ a, b, c, bias, batch, m, n, k, sa, sb, sc, ta, tb, alpha, accumulate }: ReferenceArgs<"gemm">): void {
+    for (let q = 0; q < batch; q++)
+      for (let i = 0; i < m; i++)
+        for (let j = 0; j < n; j++) {
+          let sum = 0;
+          for (let l = 0; l < k; l++) sum += a[q * sa + (ta ? l * m + i : i * k + l)]! * b[q * sb + (tb ? j * k + l : l * n + j)]!;
+          const at = q * sc + i * n + j;
+          c[at] = alpha * sum + (accumulate ? c[at]! : 0) + (bias ? bias[j]! : 0);
+        }
+  },
+
+  conv2d(g: ReferenceArgs<"conv2d">): void {
+    const { x, wt, bias, y, n, h, w, ci, oh, ow, co, ih, iw, xs, xo, ys, yo } = g;
+    // The image with its zero rows and columns put in; only pixels on the grid of ih, iw hold a value.
+    const dilated = { ...g, h: (h - 1) * ih + 1, w: (w - 1) * iw + 1 };
+    for (let image = 0; image < n; image++)
+      for (let oy = 0; oy < oh; oy++)
+        for (let ox = 0; ox < ow; ox++) {
+          const taps = windowTaps(dilated, oy, ox).map(({ pixel, tap }) => ({
+            iy: Math.floor(pixel / dilated.w),
+            ix: pixel % dilated.w,
+            tap,
+          }));
+          for (let o = 0; o < co; o++) {
+            let sum = bias ? bias[o]! : 0;
+            for (const { iy, ix, tap } of taps) {
+              if (iy % ih !== 0 || ix % iw !== 0) continue;
+              const pixel = (image * h + iy / ih) * w + ix / iw;
+              for (let i = 0; i < ci; i++) sum += x[pixel * xs + xo + i]! * wt[(tap * ci + i) * co + o]!;
+            }
+            y[((image * oh + oy) * ow + ox) * ys + yo + o] = sum;
+          }
+        }
+  },
+
+  conv2d_grad_weight(g: ReferenceArgs<"conv2d_grad_weight">): void {
+    const { x, gy, gw, n, h, w, ci, oh, ow, co, kh, kw, xs, xo, ys, yo } = g;
+    gw.fill(0, 0, kh * kw * ci * co);
+    for (let image = 0; image < n; image++)
+      for (const { pixel, tap, out } of allTaps(g))
+        for (let i = 0; i < ci; i++)
+          for (let o = 0; o < co; o++)
+            gw[(tap * ci + i) * co + o]! += x[(image * h * w + pixel) * xs + xo + i]! * gy[(image * oh * ow + out) * ys + yo + o]!;
+  },
+
+  dwconv2d(g: ReferenceArgs<"dwconv2d">): void {
+    const { x, wt, bias, y, n, h, w, oh, ow, co: c } = g;
+    for (let image = 0; image < n; image++)
+      for (let oy = 0; oy < oh; oy++)
+        for (let ox = 0; ox < ow; ox++)
+          for (let i = 0; i < c; i++) {
+            let sum = bias ? bias[i]! : 0;
+            for (const { pixel, tap } of windowTaps(g, oy, ox)) sum += x[(image * h * w + pixel) * c + i]! * wt[tap * c + i]!;
+            y[((image * oh + oy) * ow + ox) * c + i] = sum;
+          }
+  },
+
+  dwconv2d_grad_input(g: ReferenceArgs<"dwconv2d_grad_input">): void {
+    const { gy, wt, gx, n, h, w, oh, ow, co: c } = g;
+    gx.fill(0, 0, n * h * w * c);
+    for (let image = 0; image < n; image++)
+      for (const { pixel, tap, out } of allTaps(g))
+        for (let i = 0; i < c; i++) gx[(image * h * w + pixel) * c + i]! += gy[(image * oh * ow + out) * c + i]! * wt[tap * c + i]!;
+  },
+
+  dwconv2d_grad_weight(g: ReferenceArgs<"dwconv2d_grad_weight">): void {
+    const { x, gy, gw, n, h, w, oh, ow, kh, kw, co: c } = g;
+    gw.fill(0, 0, kh * kw * c);
+    for (let image = 0; image < n; image++)
+      for (const { pixel, tap, out } of allTaps(g))
+        for (let i = 0; i < c; i++) gw[tap * c + i]! += x[(image * h * w + pixel) * c + i]! * gy[(image * oh * ow + out) * c + i]!;
+  },
+
+  spike_conv2d(g: ReferenceArgs<"spike_conv2d">): void {
+    const { x, wt, bias, y, n, h, w, ci, oh, ow, co, planes, scale } = g;
+    for (let image = 0; image < n; image++)
+      for (let oy = 0; oy < oh; oy++)
+        for (let ox = 0; ox < ow; ox++) {
+          const sum = new Float64Array(co);
+          for (const { pixel, tap } of windowTaps(g, oy, ox))
+            for (let i = 0; i < ci; i++) {
+              const spike = spikeAt(x, image * h * w + pixel, planes, ci, i);
+              if (spike !== 0) for (let o = 0; o < co; o++) sum[o]! += spike * wt[(tap * ci + i) * co + o]!;
+            }
+          for (let o = 0; o < co; o++) y[((image * oh + oy) * ow + ox) * co + o] = scale * sum[o]! + (bias ? bias[o]! : 0);
+        }
+  },
+
+  spike_conv2d_grad_weight(g: ReferenceArgs<"spike_conv2d_grad_weight">): void {
+    const { x, gy, gw, n, h, w, ci, oh, ow, co, kh, kw, planes, scale } = g;
+    gw.fill(0, 0, kh * kw * ci * co);
+    for (let image = 0; image < n; image++)
+      for (const { pixel, tap, out } of allTaps(g))
+        for (let i = 0; i < ci; i++) {
+          const spike = scale * spikeAt(x, image * h * w + pixel, planes, ci, i);
+          if (spike !== 0) for (let o = 0; o < co; o++) gw[(tap * ci + i) * co + o]! += spike * gy[(image * oh * ow + out) * co + o]!;
+        }
+  },
+};

@@ -1,0 +1,187 @@
+/**
+ * The WebAssembly device: SIMD128 kernels in one memory, with a pool of workers where memory can be shared.
+ *
+ * One binary serves both cases. It imports a shared memory; where the host refuses one (a page without cross-origin
+ * isolation), the flag of that import is patched and the same code runs on one thread.
+ */
+import { ARGUMENT_SLOTS, CompiledDevice } from "./compiled.ts";
+import { SpikeloomError } from "./error.ts";
+import { WASM_BASE64 } from "./generated/wasm-binary.ts";
+import { nodeBuiltin } from "./host.ts";
+import { SCRATCH_BYTES } from "./kernel-table.ts";
+
+const PAGE = 65536;
+const STACK_BYTES = 65536;
+/** Most the memory may grow to, in pages; smaller ones are tried where the host will not reserve so much. */
+const MAXIMUM_PAGES = [65536, 32768, 16384];
+const GROWTH_BYTES = 16 << 20;
+
+interface Exports {
+  run(kernel: number, args: number, tiles: number, threads: number, scratch: number): void;
+  worker(scratch: number): void;
+  stop(): void;
+  __stack_pointer: WebAssembly.Global;
+  __heap_base: WebAssembly.Global;
+}
+
+/** What a worker does with its message; a string because a worker must need no file of its own. */
+const WORKER_BODY = `(d) => {
+  const { exports } = new WebAssembly.Instance(d.module, { env: { memory: d.memory } });
+  exports.__stack_pointer.value = d.stack;
+  exports.worker(d.scratch);
+}`;
+
+interface Stoppable {
+  terminate(): unknown;
+}
+
+export interface WasmOptions {
+  /** Threads, the caller's own included. Ignored (1) where memory cannot be shared. */
+  threads: number;
+}
+
+export async function createWasm({ threads }: WasmOptions): Promise<WasmDevice> {
+  if (typeof WebAssembly !== "object") throw new SpikeloomError("this host has no WebAssembly: use device: \"reference\"");
+  const binary = decodeBase64(WASM_BASE64);
+  const memory = threads > 1 ? sharedMemory() : undefined;
+  if (memory) {
+    const module = await WebAssembly.compile(binary as Uint8Array<ArrayBuffer>);
+    return new WasmDevice(module, memory, threads);
+  }
+  const module = await WebAssembly.compile(unshare(binary) as Uint8Array<ArrayBuffer>);
+  return new WasmDevice(module, newMemory(false), 1);
+}
+
+class WasmDevice extends CompiledDevice {
+  readonly name = "wasm";
+  readonly isa = "simd128";
+  readonly threads: number;
+  private readonly memoryObject: WebAssembly.Memory;
+  private readonly exports: Exports;
+  private readonly workers: Stoppable[] = [];
+  private readonly scratch: number;
+  private readonly argsAddress: number;
+  private end: number;
+
+  constructor(module: WebAssembly.Module, memory: WebAssembly.Memory, threads: number) {
+    super();
+    this.memoryObject = memory;
+    this.threads = threads;
+    this.exports = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Exports;
+    this.end = memory.buffer.byteLength;
+    // Before the heap: the argument block, then scratch and stack of every thread.
+    const base = align((this.exports.__heap_base.value as number) >>> 0);
+    this.argsAddress = base;
+    this.scratch = align(base + ARGUMENT_SLOTS * 8);
+    const heapStart = align(this.scratch + threads * (SCRATCH_BYTES + STACK_BYTES));
+    this.extend(heapStart + GROWTH_BYTES);
+    this.heap.add(0, heapStart, this.end - heapStart);
+    for (let i = 1; i < threads; i++) {
+      const scratch = this.scratch + i * (SCRATCH_BYTES + STACK_BYTES);
+      const stack = scratch + SCRATCH_BYTES + STACK_BYTES;
+      const worker = startWorker({ module, memory, scratch, stack });
+      if (worker) this.workers.push(worker);
+    }
+  }
+
+  protected slab(): { base: number; buffer: ArrayBufferLike } {
+    return { base: 0, buffer: this.memoryObject.buffer };
+  }
+
+  protected grow(bytes: number): boolean {
+    const before = this.end;
+    const wanted = Math.max(bytes + PAGE, GROWTH_BYTES, Math.floor(before / 8));
+    if (!this.extend(before + wanted) && !this.extend(before + bytes + PAGE)) return false;
+    this.heap.add(0, before, this.end - before);
+    return true;
+  }
+
+  /** Grow the memory until it ends at `end` or later. */
+  private extend(end: number): boolean {
+    const pages = Math.ceil((end - this.end) / PAGE);
+    if (pages > 0) {
+      try {
+        this.memoryObject.grow(pages);
+      } catch {
+        return false;
+      }
+      this.end = this.memoryObject.buffer.byteLength;
+    }
+    this.block = new Float64Array(this.memoryObject.buffer as ArrayBuffer, this.argsAddress, ARGUMENT_SLOTS);
+    return true;
+  }
+
+  protected call(kernel: number, tiles: number): void {
+    this.exports.run(kernel, this.argsAddress, tiles, this.threads, this.scratch);
+  }
+
+  close(): void {
+    this.exports.stop();
+    for (const worker of this.workers) worker.terminate();
+    this.workers.length = 0;
+  }
+}
+export type { WasmDevice };
+
+function align(address: number): number {
+  return Math.ceil(address / 64) * 64;
+}
+
+function newMemory(shared: boolean): WebAssembly.Memory {
+  let problem: unknown;
+  for (const maximum of MAXIMUM_PAGES) {
+    try {
+      return new WebAssembly.Memory({ initial: 64, maximum, shared });
+    } catch (error) {
+      problem = error;
+    }
+  }
+  throw new SpikeloomError(`this host gives WebAssembly no memory: ${problem}`);
+}
+
+/** A memory that workers can share, or undefined where the host allows none (a page without cross-origin isolation). */
+function sharedMemory(): WebAssembly.Memory | undefined {
+  if (typeof SharedArrayBuffer === "undefined") return undefined;
+  if ((globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === false) return undefined;
+  return newMemory(true);
+}
+
+/**
+ * Start a worker in Node or in a page. Undefined where the host refuses (a strict content policy): the job then runs on the
+ * threads there are, since the pool hands out tiles to whoever comes.
+ */
+function startWorker(data: { module: WebAssembly.Module; memory: WebAssembly.Memory; scratch: number; stack: number }): Stoppable | undefined {
+  const threads = nodeBuiltin("node:worker_threads");
+  if (threads) {
+    const source = `(${WORKER_BODY})(require("node:worker_threads").workerData)`;
+    const worker = new threads.Worker(source, { eval: true, workerData: data });
+    worker.unref();
+    return worker;
+  }
+  try {
+    const url = URL.createObjectURL(new Blob([`onmessage = (e) => (${WORKER_BODY})(e.data)`], { type: "text/javascript" }));
+    const worker = new Worker(url);
+    worker.postMessage(data);
+    return worker;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Copy of the binary whose imported memory is not shared. */
+function unshare(binary: Uint8Array): Uint8Array {
+  // "\x03env" "\x06memory", kind 2 (memory), limits 3 (shared, with a maximum) -> 1 (with a maximum).
+  const pattern = [3, 0x65, 0x6e, 0x76, 6, 0x6d, 0x65, 0x6d, 0x6f, 0x72, 0x79, 2, 3];
+  const copy = binary.slice();
+  const at = copy.findIndex((_, i) => pattern.every((byte, j) => copy[i + j] === byte));
+  if (at < 0) throw new Error("internal: the WebAssembly binary imports no shared memory");
+  copy[at + pattern.length - 1] = 1;
+  return copy;
+}
+
+function decodeBase64(text: string): Uint8Array {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}

@@ -1,0 +1,453 @@
+/**
+ * Spiking neurons as layers: IF, LIF, PLIF, the integer-valued I-LIF and the stateless quantiser, over inputs [T, ..., C].
+ *
+ * All T steps run in one kernel, which takes a preceding batch norm's affine on the fly and writes bits. Libraries mean different
+ * things by one name, so every switch is an option: step order, reset, comparison, decay form, surrogate. Defaults are SpikingJelly's.
+ * A forward starts afresh; state that is carried on is asked for (`carry`, or `run` with a state).
+ */
+import { SpikeloomError } from "../runtime/error.ts";
+import { CHARGE, FIRE, NEURON_LIMITS, ORDER, RESET } from "../runtime/kernel-table.ts";
+import { log } from "../runtime/math.ts";
+import { Module, Parameter } from "../nn/module.ts";
+import { dense, run, sumRows, tilesFor } from "../tensor/ops/common.ts";
+import { sigmoid as sigmoidOf } from "../tensor/ops/elementwise.ts";
+import { expand } from "../tensor/ops/layout.ts";
+import { keep } from "../tensor/scope.ts";
+import { type Shape, sameShape, show, sizeOf, wrong } from "../tensor/shape.ts";
+import { applyMany, type OpDefinition } from "../tensor/tape.ts";
+import { empty, emptySpikes, full, type PendingAffine, Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { openWindow, type Surrogate, sigmoid, window } from "./surrogate.ts";
+
+/** What a neuron gives when its state is asked for too. */
+export interface NeuronOutput {
+  readonly spikes: Tensor;
+  /** The state after the last step; give it to the next `run` to go on. */
+  readonly state: Tensor;
+}
+
+export interface StateOptions {
+  /**
+   * Keep the state from one forward to the next until `reset`: with its graph (`true`, for backward through several forwards), or
+   * values only (`"detached"`: streaming, truncated backward). Default false: every forward starts afresh.
+   */
+  carry?: boolean | "detached" | undefined;
+  /** How messages call this layer, e.g. its path in the network. */
+  name?: string | undefined;
+}
+
+/** A layer with a membrane: what is common to built-in and user-defined neurons. */
+export abstract class Neuron extends Module {
+  readonly carry: boolean | "detached";
+  readonly label: string;
+  private carried: Tensor | null = null;
+
+  constructor(kind: string, { carry = false, name }: StateOptions) {
+    super();
+    this.carry = carry;
+    this.label = name ? `${kind} "${name}"` : kind;
+  }
+
+  /**
+   * Explicit state: run from `state` (null: from rest), get the spikes and the state after the last step. Differentiable in both.
+   * @throws SpikeloomError for shapes that do not fit
+   */
+  abstract run(x: Tensor, state?: Tensor | null): NeuronOutput;
+
+  protected abstract fire(x: Tensor): Tensor;
+
+  /** Shape of the state for an input. */
+  protected stateShape(x: Shape): Shape {
+    return x.slice(1);
+  }
+
+  /** @returns spikes [T, ..., C] */
+  forward(x: Tensor): Tensor {
+    if (!this.carry) return this.fire(x);
+    const before = this.carried;
+    if (before) {
+      const expected = this.stateShape(x.shape);
+      if (!sameShape(before.shape, expected))
+        throw new SpikeloomError(
+          `${this.label}: the state carried from the last forward is of shape ${show(before.shape)}, this input needs ${show(expected)}. Call snn.reset(net) before a batch of another size`,
+        );
+      if (before.node?.spent)
+        throw new SpikeloomError(
+          `${this.label}: the state carried from the last forward belongs to a graph whose backward has run. Call snn.reset(net) between samples, or carry: "detached"`,
+        );
+    }
+    const { spikes, state } = this.run(x, before);
+    this.carried = keep(this.carry === "detached" ? state.alias() : state);
+    before?.dispose();
+    return spikes;
+  }
+
+  /** Forget the carried state. */
+  reset(): void {
+    this.carried?.dispose();
+    this.carried = null;
+  }
+
+  override dispose(): void {
+    this.reset();
+    super.dispose();
+  }
+}
+
+/** Forget the carried state of every neuron in a network: between samples, and before a batch of another size. */
+export function reset(net: Module): void {
+  for (const [, m] of net.namedModules()) if (m instanceof Neuron) m.reset();
+}
+
+/** The switches of the kernels, and what the op adds. */
+interface Settings {
+  readonly name: string;
+  readonly charge: number;
+  readonly order: number;
+  readonly reset: number;
+  readonly fire: number;
+  readonly levels: number;
+  readonly planes: number;
+  readonly r: number;
+  readonly vThreshold: number;
+  readonly vReset: number;
+  readonly vRest: number;
+  readonly vInit: number;
+  readonly surrogate: Surrogate;
+  readonly detach: number;
+  /** What one spike is worth. */
+  readonly scale: number;
+}
+
+interface Call {
+  readonly rule: Settings;
+  readonly steps: number;
+  readonly rows: number;
+  readonly c: number;
+  /** Which optional inputs follow x, and whether the state is an output. */
+  readonly hasState: boolean;
+  readonly hasRate: boolean;
+  readonly givesState: boolean;
+}
+
+/** x as the kernels take it: its values, or what a batch norm left undone. */
+export function preActivation(op: string, x: Tensor): { x: Tensor; affine: PendingAffine | null } {
+  const affine = x.pending;
+  return { x: affine?.x ?? dense(op, x), affine };
+}
+
+const kernelSwitches = ({ charge, order, reset, fire, levels, planes, r, vThreshold, vReset, vRest, vInit }: Settings) => ({
+  charge,
+  order,
+  reset,
+  fire,
+  levels,
+  planes,
+  r,
+  vThreshold,
+  vReset,
+  vRest,
+  vInit,
+});
+
+const neuronOp: OpDefinition<Call> = {
+  name: "neuron",
+  forward(ctx, inputs, { rule, steps, rows, c, hasState, hasRate, givesState }) {
+    const { x, affine } = preActivation(rule.name, inputs[0] as Tensor);
+    const v0 = hasState ? (inputs[1] as Tensor) : null;
+    const rate = hasRate ? (inputs[inputs.length - 1] as Tensor) : null;
+    const shape = (inputs[0] as Tensor).shape;
+    const spikes = emptySpikes(shape, { planes: rule.planes, scale: rule.scale });
+    const state = givesState ? empty(shape.slice(1)) : null;
+    run(
+      "neuron_forward",
+      {
+        x: x.storage,
+        scale: affine?.scale.storage ?? null,
+        shift: affine?.shift.storage ?? null,
+        rtau: rate?.storage ?? null,
+        v0: v0?.storage ?? null,
+        spikes: spikes.storage,
+        v: state?.storage ?? null,
+        h: null,
+        steps,
+        rows,
+        c,
+        ...kernelSwitches(rule),
+      },
+      tilesFor(rows, steps * c),
+    );
+    ctx.save(x, ...(affine ? [affine.scale, affine.shift, affine.mean, affine.rstd] : []), ...(v0 ? [v0] : []), ...(rate ? [rate] : []));
+    ctx.values.affine = affine !== null;
+    return state ? [spikes, state] : spikes;
+  },
+  backward(ctx, [gy, gv], { rule, steps, rows, c, hasState, hasRate }) {
+    const saved = [...ctx.saved];
+    const x = saved.shift() as Tensor;
+    const [scale, shift, mean, rstd] = ctx.values.affine ? saved.splice(0, 4) : [];
+    const v0 = hasState ? (saved.shift() as Tensor) : null;
+    const rate = hasRate ? (saved.shift() as Tensor) : null;
+    const chunks = tilesFor(rows, 4 * steps * c);
+    const gz = empty(x.shape);
+    const gv0 = hasState && ctx.needs[1] ? empty((v0 as Tensor).shape) : null;
+    const gr = hasRate && ctx.needs[ctx.needs.length - 1] ? empty([chunks, c]) : null;
+    const stats = mean ? empty([chunks, 2, c]) : null;
+    const program = rule.surrogate.custom?.program;
+    const constants = program?.constants.length ? tensor(Float64Array.from(program.constants)) : null;
+    run(
+      "neuron_backward",
+      {
+        x: x.storage,
+        scale: scale?.storage ?? null,
+        shift: shift?.storage ?? null,
+        rtau: rate?.storage ?? null,
+        v0: v0?.storage ?? null,
+        gy: (gy ?? zeros(x.shape)).storage,
+        gv: gv?.storage ?? null,
+        gz: gz.storage,
+        gv0: gv0?.storage ?? null,
+        gr: gr?.storage ?? null,
+        mean: mean?.storage ?? null,
+        rstd: rstd?.storage ?? null,
+        stats: stats?.storage ?? null,
+        chunks,
+        steps,
+        rows,
+        c,
+        ...kernelSwitches(rule),
+        surrogate: rule.surrogate.kind,
+        p0: rule.surrogate.p0,
+        p1: rule.surrogate.p1,
+        detach: rule.detach,
+        gain: rule.scale,
+        program: program ? tensor(program.code).storage : null,
+        constants: constants?.storage ?? null,
+        length: program?.length ?? 0,
+        registers: program?.registers ?? 0,
+        constantCount: program?.constants.length ?? 0,
+      },
+      chunks,
+    );
+    if (stats) gz.normSums = { partial: keep(stats), chunks };
+    return [gz, ...(hasState ? [gv0] : []), ...(hasRate ? [gr && sumRows(gr, chunks, c)] : [])];
+  },
+};
+
+/** [T, rows, c] of an input, checked. */
+export function stepsOf(op: string, x: Tensor): { steps: number; rows: number; c: number } {
+  if (x.dtype !== "f32" && x.dtype !== "spikes") wrong(op, "x", "of dtype f32", x.dtype);
+  if (x.rank < 2) wrong(op, "x", "of shape [T, ..., C]", show(x.shape));
+  const steps = x.shape[0] as number;
+  const c = x.shape[x.rank - 1] as number;
+  if (steps < 1 || steps > NEURON_LIMITS.history) wrong(op, "x", `of 1 to ${NEURON_LIMITS.history} time steps`, show(x.shape));
+  return { steps, rows: sizeOf(x.shape.slice(1, -1)), c };
+}
+
+export function checkState(op: string, state: Tensor, expected: Shape): void {
+  if (!sameShape(state.shape, expected)) wrong(op, "state", `of shape ${show(expected)}`, show(state.shape));
+  if (state.dtype !== "f32") wrong(op, "state", "of dtype f32", state.dtype);
+}
+
+export interface NeuronOptions extends StateOptions {
+  /** Default 1. */
+  vThreshold?: number | undefined;
+  /** Value after a hard reset, default 0; `null` (SpikingJelly's way to say it) is `reset: "soft"`. */
+  vReset?: number | null | undefined;
+  /** What a spike does to the membrane: to vReset, minus vThreshold, or nothing. Default "hard". */
+  reset?: (typeof RESET)[number] | undefined;
+  /** Is the reset a constant in backward? Default false. */
+  detachReset?: boolean | undefined;
+  /** Fires when the membrane is `>=` (SpikingJelly, sinabs) or `>` (snnTorch, Norse, Spyx) its threshold. Default ">=". */
+  comparison?: ">=" | ">" | undefined;
+  /** Order within a step, see ORDER in the kernel table. Default "fireThenReset"; snnTorch "delayedReset", Spyx "fireFirst". */
+  order?: (typeof ORDER)[number] | undefined;
+  /** Default `surrogate.sigmoid({ alpha: 4 })`. */
+  surrogate?: Surrogate | undefined;
+}
+
+interface Membrane {
+  readonly charge: (typeof CHARGE)[number];
+  readonly r: number;
+  readonly vRest?: number | undefined;
+  /** Of an integer-valued neuron. */
+  readonly levels?: number;
+  readonly norm?: number;
+  readonly rounding?: "even" | "up";
+}
+
+function indexIn<T extends string>(label: string, argument: string, value: T, list: readonly T[]): number {
+  const index = list.indexOf(value);
+  if (index < 0) wrong(label, argument, `one of ${list.map((v) => `"${v}"`).join(", ")}`, `"${value}"`);
+  return index;
+}
+
+function settingsOf(label: string, options: NeuronOptions, membrane: Membrane): Settings {
+  const { vThreshold = 1, detachReset = false, comparison = ">=", order = "fireThenReset", surrogate = sigmoid() } = options;
+  const reset = options.reset ?? (options.vReset === null ? "soft" : "hard");
+  const vReset = reset === "hard" ? (options.vReset ?? 0) : 0;
+  const { levels = 1, norm = 1, rounding } = membrane;
+  for (const [argument, value] of Object.entries({ vThreshold, vReset, norm }))
+    if (!Number.isFinite(value)) wrong(label, argument, "a finite number", String(value));
+  if (!Number.isInteger(levels) || levels < 1 || levels > 255) wrong(label, "levels", "an integer from 1 to 255", String(levels));
+  if (!(norm > 0)) wrong(label, "norm", "above 0", String(norm));
+  const fire = rounding ? (rounding === "even" ? "roundEven" : "roundUp") : comparison === ">=" ? "ge" : "gt";
+  if (!rounding) indexIn(label, "comparison", comparison, [">=", ">"]);
+  const rest = membrane.vRest ?? vReset;
+  return {
+    name: label,
+    charge: CHARGE.indexOf(membrane.charge),
+    order: indexIn(label, "order", order, ORDER),
+    reset: indexIn(label, "reset", reset, RESET),
+    fire: FIRE.indexOf(fire),
+    levels,
+    planes: Math.ceil(Math.log2(levels + 1)),
+    r: membrane.r,
+    vThreshold,
+    vReset,
+    vRest: rest,
+    vInit: vReset,
+    surrogate,
+    detach: detachReset ? 1 : 0,
+    scale: 1 / norm,
+  };
+}
+
+/** A neuron that the kernels know. */
+abstract class BuiltIn extends Neuron {
+  /** The switches in use. */
+  readonly settings: Settings;
+
+  constructor(kind: string, options: NeuronOptions, membrane: Membrane) {
+    super(kind, options);
+    this.settings = settingsOf(this.label, options, membrane);
+  }
+
+  /** 1 / tau for c channels, where it is learnt. */
+  protected rate(_c: number): Tensor | null {
+    return null;
+  }
+
+  private call(x: Tensor, state: Tensor | null, givesState: boolean): Tensor[] {
+    const rule = this.settings;
+    const sizes = stepsOf(rule.name, x);
+    if (state) checkState(rule.name, state, this.stateShape(x.shape));
+    const rate = this.rate(sizes.c);
+    const inputs = [x, ...(state ? [state] : []), ...(rate ? [rate] : [])];
+    return applyMany(neuronOp, inputs, { rule, ...sizes, hasState: state !== null, hasRate: rate !== null, givesState });
+  }
+
+  run(x: Tensor, state: Tensor | null = null): NeuronOutput {
+    const [spikes, after] = this.call(x, state, true) as [Tensor, Tensor];
+    return { spikes, state: after };
+  }
+
+  protected fire(x: Tensor): Tensor {
+    return this.call(x, null, false)[0] as Tensor;
+  }
+}
+
+/** Integrate and fire: H = V + X. */
+export class IF extends BuiltIn {
+  constructor(options: NeuronOptions = {}) {
+    super("IF", options, { charge: "integrate", r: 0 });
+  }
+}
+
+export interface LIFOptions extends NeuronOptions {
+  /** Membrane time constant in steps, default 2. */
+  tau?: number | undefined;
+  /** Instead of tau: H = beta V + X (snnTorch, Spyx). */
+  beta?: number | undefined;
+  /** Does the decay apply to the input too: H = V + (X - (V - vRest)) / tau (default), or H = V - (V - vRest) / tau + X? */
+  decayInput?: boolean | undefined;
+  /** What the membrane leaks to; default vReset (0 with a soft reset). */
+  vRest?: number | undefined;
+}
+
+function leakOf(label: string, { tau, beta, decayInput = true, vRest }: LIFOptions): Membrane {
+  if (beta !== undefined) {
+    if (tau !== undefined) wrong(label, "tau and beta", "given one at most", "both");
+    if (!(beta >= 0 && beta <= 1)) wrong(label, "beta", "from 0 to 1", String(beta));
+    return { charge: "leak", r: 1 - beta, vRest: vRest ?? 0 };
+  }
+  const t = tau ?? 2;
+  if (!(t >= 1 && t < Infinity)) wrong(label, "tau", "a finite number of at least 1", String(t));
+  return { charge: decayInput ? "leakInput" : "leak", r: 1 / t, vRest };
+}
+
+/** Leaky integrate and fire. */
+export class LIF extends BuiltIn {
+  constructor(options: LIFOptions = {}) {
+    super("LIF", options, leakOf("LIF", options));
+  }
+}
+
+export interface PLIFOptions extends NeuronOptions {
+  /** First value of the time constant, above 1; default 2. */
+  initTau?: number | undefined;
+  decayInput?: boolean | undefined;
+  vRest?: number | undefined;
+}
+
+/** Parametric LIF (Fang et al. 2021, arXiv 2007.05785): 1 / tau = sigmoid(w) with one learnable w for the layer. */
+export class PLIF extends BuiltIn {
+  /** 0-d, PyTorch's key `w`. */
+  w: Parameter;
+
+  constructor(options: PLIFOptions = {}) {
+    const { initTau = 2, decayInput = true, vRest } = options;
+    super("PLIF", options, { charge: decayInput ? "leakInput" : "leak", r: 1 / initTau, vRest });
+    if (!(initTau > 1 && initTau < Infinity)) wrong(this.label, "initTau", "a finite number above 1", String(initTau));
+    this.w = new Parameter(full([], -log(initTau - 1)));
+  }
+
+  protected override rate(c: number): Tensor {
+    return expand(sigmoidOf(this.w), [c]);
+  }
+}
+
+export interface IntegerOptions {
+  /** D: the largest integer a step emits, 1 to 255. Default 4. */
+  levels?: number | undefined;
+  /** What the integer is divided by. */
+  norm?: number | undefined;
+  /** Ties to even (SpikeYOLO, SDT-V3 base; default), or floor(x + 1/2) (SDT-V3 large, E-3DSNN). */
+  rounding?: "even" | "up" | undefined;
+  /** Default: 1 on [0, D], or for `rounding: "up"` on (0, D). */
+  surrogate?: Surrogate | undefined;
+}
+
+export interface ILIFOptions extends Omit<LIFOptions, "comparison">, IntegerOptions {}
+
+const windowOf = (levels: number, rounding: "even" | "up"): Surrogate => (rounding === "up" ? openWindow : window)({ lo: 0, hi: levels });
+
+/**
+ * Integer-valued LIF (Luo et al. 2024, "Integer-valued training and spike-driven inference", arXiv 2407.20708): emits
+ * round(clamp(H, 0, D)) and subtracts it. Defaults are SpikeYOLO's: H = V/4 + X, soft reset of 1 a spike, detached, norm 1.
+ */
+export class ILIF extends BuiltIn {
+  constructor(options: ILIFOptions = {}) {
+    const { levels = 4, norm = 1, rounding = "even" } = options;
+    const leak = options.tau === undefined && options.beta === undefined ? { ...options, beta: 0.25 } : options;
+    const reset = options.reset ?? (typeof options.vReset === "number" ? "hard" : "soft");
+    const given = { ...options, reset, detachReset: options.detachReset ?? true, surrogate: options.surrogate ?? windowOf(levels, rounding) };
+    super("ILIF", given, { ...leakOf("ILIF", leak), levels, norm, rounding });
+  }
+}
+
+/**
+ * The stateless integer neuron of SDT-V3 (`MultiSpike`, `Quant`): round(clamp(x, 0, D)) / norm, norm D by default. Steps do not
+ * interact: any input [..., C].
+ */
+export class Quant extends BuiltIn {
+  constructor({ levels = 4, norm = levels, rounding = "even", surrogate, name }: IntegerOptions & { name?: string | undefined } = {}) {
+    const options = { reset: "none" as const, surrogate: surrogate ?? windowOf(levels, rounding), name };
+    super("Quant", options, { charge: "stateless", r: 1, levels, norm, rounding });
+  }
+
+  override forward(x: Tensor): Tensor {
+    if (x.rank < 1) wrong(this.label, "x", "of shape [..., C]", show(x.shape));
+    const c = x.shape[x.rank - 1] as number;
+    const call = { rule: this.settings, steps: 1, rows: x.size / c, c, hasState: false, hasRate: false, givesState: false };
+    return applyMany(neuronOp, [x], call)[0] as Tensor;
+  }
+}

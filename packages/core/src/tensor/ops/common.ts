@@ -1,0 +1,51 @@
+/** What every op file needs: running kernels, dense views of spikes, and the profile that counts where those happen. */
+import { type KernelArgs, tilesFor } from "../../runtime/device.ts";
+import { device } from "../../runtime/engine.ts";
+import { type KernelName, REDUCE } from "../../runtime/kernel-table.ts";
+import { wrong } from "../shape.ts";
+import { type DType, denseStorage, empty, Tensor } from "../tensor.ts";
+
+export { tilesFor };
+
+export function run<K extends KernelName>(kernel: K, args: KernelArgs<K>, tiles: number): void {
+  device().run(kernel, args, tiles);
+}
+
+/** Check dtypes: f32, or spikes where `spikes` is true. */
+export function expectFloat(op: string, argument: string, t: Tensor): void {
+  if (t.dtype !== "f32" && t.dtype !== "spikes") wrong(op, argument, "of dtype f32 or spikes", t.dtype);
+}
+
+export function expectDType(op: string, argument: string, t: Tensor, ...dtypes: DType[]): void {
+  if (!dtypes.includes(t.dtype)) wrong(op, argument, `of dtype ${dtypes.join(" or ")}`, t.dtype);
+}
+
+const unpacked = new Map<string, number>();
+
+/** How often each op had to unpack spikes to floats, since the last reset: where a model pays for having no spike kernel. */
+export function denseViews(): ReadonlyMap<string, number> {
+  return unpacked;
+}
+
+export function resetDenseViews(): void {
+  unpacked.clear();
+}
+
+/** f32 view of a float or spike tensor (the tensor itself when it is f32). Lives until the surrounding scope ends. */
+export function dense(op: string, t: Tensor): Tensor {
+  if (t.dtype === "f32") return t;
+  if (t.dtype !== "spikes") wrong(op, "every argument", "of dtype f32 or spikes", t.dtype);
+  unpacked.set(op, (unpacked.get(op) ?? 0) + 1);
+  return new Tensor(t.shape, "f32", denseStorage(t));
+}
+
+/** scale * sum over the rows of x [rows, c]: f32 [c]. In chunks that follow from the shape alone. */
+export function sumRows(x: Tensor, rows: number, c: number, scale = 1): Tensor {
+  const op = REDUCE.indexOf("sum");
+  const chunks = tilesFor(rows, c);
+  const y = empty([c]);
+  const partial = chunks > 1 ? empty([chunks, c]) : y;
+  run("reduce", { x: x.storage, y: partial.storage, outer: 1, n: rows, inner: c, chunks, op, scale: chunks > 1 ? 1 : scale }, chunks);
+  if (chunks > 1) run("reduce", { x: partial.storage, y: y.storage, outer: 1, n: chunks, inner: c, chunks: 1, op, scale }, 1);
+  return y;
+}

@@ -1,0 +1,242 @@
+/**
+ * Convolutions, channels last: x [..., H, W, Cin], weight [kh, kw, Cin / groups, Cout]. Spikes go through the event-driven kernels,
+ * whose cost follows the number of spikes; with groups they are unpacked.
+ */
+import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
+import { apply, type OpDefinition } from "../tape.ts";
+import { empty, type SpikeFormat, type Tensor, wordsOf } from "../tensor.ts";
+import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
+import { at, copyStrided } from "./strided.ts";
+import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
+
+interface Settings {
+  window: Window;
+  groups: number;
+  /** Shapes of x and y. */
+  input: Shape;
+  output: Shape;
+}
+
+/** Steps of one output row: multiply-adds / 8; spikes are taken to be a quarter of that. */
+const rowCost = (g: Window, groups: number): number => (g.ow * g.kh * g.kw * (g.ci / groups) * g.co) / 8;
+
+const isDepthwise = ({ window, groups }: Settings): boolean => groups > 1 && groups === window.ci && groups === window.co;
+
+/** One group's part of the weight, or the whole when there is one group. */
+function groupWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
+  if (groups === 1) return weight;
+  const rows = (g.kh * g.kw * g.ci) / groups;
+  const width = g.co / groups;
+  const part = empty([rows, width]);
+  copyStrided("conv2d", part.shape, at(weight, [g.co, 1], group * width), at(part, [width, 1]));
+  return part;
+}
+
+/** One group's weight with its window turned by 180 degrees and in and out exchanged: the weight of the input gradient. */
+function turnedWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
+  const [ci, co] = [g.ci / groups, g.co / groups];
+  const row = g.kw * ci * g.co;
+  const turned = empty([g.kh, g.kw, co, ci]);
+  const last = (g.kh * g.kw - 1) * ci * g.co;
+  copyStrided("conv2d", turned.shape, at(weight, [-row, -ci * g.co, 1, g.co], last + group * co), at(turned, stridesOf(turned.shape)));
+  return turned;
+}
+
+function groupBias(bias: Tensor, width: number, groups: number, group: number): Tensor {
+  if (groups === 1) return bias;
+  const part = empty([width]);
+  copyStrided("conv2d", [width], at(bias, [1], group * width), at(part, [1]));
+  return part;
+}
+
+const convolution: OpDefinition<Settings> = {
+  name: "conv2d",
+
+  forward(ctx, inputs, settings) {
+    const [x, weight, bias] = inputs as [Tensor, Tensor, Tensor?];
+    const { window: g, groups } = settings;
+    ctx.save(weight);
+    if (ctx.needs[1]) ctx.save(x);
+    const y = empty(settings.output);
+    if (x.dtype === "spikes" && groups === 1) {
+      const units = g.oh * g.ow > 1 ? g.n * g.oh : g.n;
+      const format = x.spikes as SpikeFormat;
+      run(
+        "spike_conv2d",
+        { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g, ...format },
+        tilesFor(units, (rowCost(g, 1) * format.planes) / 4),
+      );
+      return y;
+    }
+    const values = dense("conv2d", x).storage;
+    const tiles = tilesFor(g.n * g.oh, rowCost(g, groups) / groups);
+    if (isDepthwise(settings)) {
+      run("dwconv2d", { x: values, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g }, tilesFor(g.n * g.oh, rowCost(g, groups)));
+      return y;
+    }
+    const [ci, co] = [g.ci / groups, g.co / groups];
+    for (let group = 0; group < groups; group++) {
+      const wt = groupWeight(weight, g, groups, group);
+      const part = bias ? groupBias(bias, co, groups, group).storage : null;
+      const pixels = { xs: g.ci, xo: group * ci, ys: g.co, yo: group * co };
+      run("conv2d", { x: values, wt: wt.storage, bias: part, y: y.storage, ...g, ci, co, ih: 1, iw: 1, ...pixels }, tiles);
+    }
+    return y;
+  },
+
+  backward(ctx, grads, settings) {
+    const gy = grads[0] as Tensor;
+    const [weight, x] = ctx.saved as [Tensor, Tensor?];
+    const { co, n, oh, ow } = settings.window;
+    return [
+      ctx.needs[0] ? inputGradient(gy, weight, settings) : null,
+      x ? weightGradient(x, gy, weight.shape, settings) : null,
+      ctx.needs[2] ? sumRows(gy, n * oh * ow, co) : null,
+    ];
+  },
+};
+
+function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
+  const { window: g, groups, input } = settings;
+  const gx = empty(input);
+  const cost = (g.w * g.kh * g.kw * g.ci * g.co) / (8 * groups * g.sh * g.sw);
+  if (isDepthwise(settings)) {
+    run("dwconv2d_grad_input", { gy: gy.storage, wt: weight.storage, gx: gx.storage, ...g }, tilesFor(g.n * g.h, cost));
+    return gx;
+  }
+  // The transposed convolution: an ordinary one over gy, between whose rows lie stride - 1 rows of zeros.
+  const back = { n: g.n, h: g.oh, w: g.ow, ci: g.co / groups, oh: g.h, ow: g.w, co: g.ci / groups, kh: g.kh, kw: g.kw, sh: 1, sw: 1 };
+  const edges = { ph: g.dh * (g.kh - 1) - g.ph, pw: g.dw * (g.kw - 1) - g.pw, dh: g.dh, dw: g.dw, ih: g.sh, iw: g.sw };
+  for (let group = 0; group < groups; group++) {
+    const wt = turnedWeight(weight, g, groups, group);
+    const pixels = { xs: g.co, xo: group * back.ci, ys: g.ci, yo: group * back.co };
+    run("conv2d", { x: gy.storage, wt: wt.storage, bias: null, y: gx.storage, ...back, ...edges, ...pixels }, tilesFor(g.n * g.h, cost / groups));
+  }
+  return gx;
+}
+
+function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings): Tensor {
+  const { window: g, groups } = settings;
+  const gw = empty(shape);
+  const positions = g.n * g.oh * g.ow;
+  const taps = g.kh * g.kw;
+  if (x.dtype === "spikes" && groups === 1) {
+    const format = x.spikes as SpikeFormat;
+    const tiles = tilesFor(taps * wordsOf(g.ci), positions * format.planes * g.co);
+    run("spike_conv2d_grad_weight", { x: x.storage, gy: gy.storage, gw: gw.storage, ...g, ...format }, tiles);
+    return gw;
+  }
+  const values = dense("conv2d", x).storage;
+  if (isDepthwise(settings)) {
+    run("dwconv2d_grad_weight", { x: values, gy: gy.storage, gw: gw.storage, ...g }, tilesFor(taps, (positions * g.ci) / 8));
+    return gw;
+  }
+  const [ci, co] = [g.ci / groups, g.co / groups];
+  const tiles = tilesFor(taps * Math.ceil(ci / 32), positions * co * 4);
+  for (let group = 0; group < groups; group++) {
+    const part = groups === 1 ? gw : empty([taps * ci, co]);
+    const pixels = { xs: g.ci, xo: group * ci, ys: g.co, yo: group * co };
+    run("conv2d_grad_weight", { x: values, gy: gy.storage, gw: part.storage, ...g, ci, co, ...pixels }, tiles);
+    if (part !== gw) copyStrided("conv2d", part.shape, at(part, [co, 1]), at(gw, [g.co, 1], group * co));
+  }
+  return gw;
+}
+
+/** Settings of a convolution. */
+export interface Conv2dOptions {
+  /** Default 1. */
+  stride?: Pair | undefined;
+  /** Rows and columns of zeros at each side, or "same": as many as keep the size (stride 1 only; the odd one goes to the end). Default 0. */
+  padding?: Pair | "same" | undefined;
+  /** Distance between the taps of the window. Default 1. */
+  dilation?: Pair | undefined;
+  /** Channels in and out are cut into so many groups that do not see each other. Default 1. */
+  groups?: number | undefined;
+}
+
+/** As `Conv2dOptions`, along one axis. */
+export interface Conv1dOptions {
+  stride?: number | undefined;
+  padding?: number | "same" | undefined;
+  dilation?: number | undefined;
+  groups?: number | undefined;
+}
+
+/**
+ * 2-d convolution (cross-correlation, as in PyTorch).
+ *
+ * @param x f32 or spikes [..., H, W, Cin]; all leading axes are batch
+ * @param weight f32 [kh, kw, Cin / groups, Cout]
+ * @param bias f32 [Cout]
+ * @returns f32 [..., OH, OW, Cout], OH = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1
+ * @throws SpikeloomError for dtypes, shapes that do not fit together, or an input smaller than the window
+ */
+export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv2dOptions = {}): Tensor {
+  const op = "conv2d";
+  const { leading, n, h, w, c: ci } = imageSizes(op, x.shape);
+  if (weight.rank !== 4) wrong(op, "weight", "of shape [kh, kw, Cin / groups, Cout]", show(weight.shape));
+  const [kh, kw] = weight.shape as [number, number];
+  return convolve(op, x, weight, bias, { n, h, w, ci, kh, kw }, options, (oh, ow, co) => [...leading, oh, ow, co]);
+}
+
+/**
+ * 1-d convolution over the last axis but one.
+ *
+ * @param x f32 or spikes [..., L, Cin]; all leading axes are batch
+ * @param weight f32 [k, Cin / groups, Cout]
+ * @param bias f32 [Cout]
+ * @returns f32 [..., OL, Cout]
+ * @throws SpikeloomError as `conv2d`
+ */
+export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv1dOptions = {}): Tensor {
+  const op = "conv1d";
+  if (x.rank < 2) wrong(op, "x", "of shape [..., L, Cin]", show(x.shape));
+  if (weight.rank !== 3) wrong(op, "weight", "of shape [k, Cin / groups, Cout]", show(weight.shape));
+  const leading = x.shape.slice(0, -2);
+  const [w, ci] = x.shape.slice(-2) as [number, number];
+  const { stride = 1, padding = 0, dilation = 1, groups } = options;
+  return convolve(
+    op,
+    x,
+    weight,
+    bias,
+    { n: sizeOf(leading), h: 1, w, ci, kh: 1, kw: weight.shape[0] as number },
+    { stride: [1, stride], padding: padding === "same" ? padding : [0, padding], dilation: [1, dilation], groups },
+    (_, ow, co) => [...leading, ow, co],
+  );
+}
+
+function convolve(
+  op: string,
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null,
+  sizes: { n: number; h: number; w: number; ci: number; kh: number; kw: number },
+  options: Conv2dOptions,
+  outputShape: (oh: number, ow: number, co: number) => Shape,
+): Tensor {
+  const { h, w, ci, kh, kw } = sizes;
+  const { groups = 1 } = options;
+  expectFloat(op, "x", x);
+  expectDType(op, "weight", weight, "f32");
+  const co = weight.shape[weight.rank - 1] as number;
+  const perGroup = weight.shape[weight.rank - 2] as number;
+  if (!Number.isInteger(groups) || groups < 1) wrong(op, "groups", "an integer >= 1", String(groups));
+  if (co % groups !== 0) wrong(op, "weight", `of a multiple of ${groups} (groups) output channels`, show(weight.shape));
+  if (perGroup * groups !== ci)
+    wrong(op, "x", `of ${perGroup * groups} channels (weight ${show(weight.shape)}${groups > 1 ? `, ${groups} groups` : ""})`, show(x.shape));
+  if (bias) {
+    expectDType(op, "bias", bias, "f32");
+    expectShape(op, "bias", bias.shape, [co]);
+  }
+  const [sh, sw] = pair(op, "stride", options.stride ?? 1, 1);
+  const [dh, dw] = pair(op, "dilation", options.dilation ?? 1, 1);
+  const same = options.padding === "same";
+  if (same && (sh !== 1 || sw !== 1)) wrong(op, "stride", 'of 1 with padding "same"', show([sh, sw]));
+  const [ph, pw] = same ? [(dh * (kh - 1)) >> 1, (dw * (kw - 1)) >> 1] : pair(op, "padding", (options.padding as Pair | undefined) ?? 0, 0);
+  const oh = same ? h : windowCount(h, { kernel: kh, stride: sh, padding: ph, dilation: dh });
+  const ow = same ? w : windowCount(w, { kernel: kw, stride: sw, padding: pw, dilation: dw });
+  expectWindows(op, x.shape, { oh, ow }, [kh, kw], [ph, pw]);
+  const window = { ...sizes, oh, ow, co, sh, sw, ph, pw, dh, dw };
+  return apply(convolution, bias ? [x, weight, bias] : [x, weight], { window, groups, input: x.shape, output: outputShape(oh, ow, co) });
+}

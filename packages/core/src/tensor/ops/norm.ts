@@ -1,0 +1,184 @@
+/**
+ * Batch and layer normalisation over channels-last tensors. Batch norm computes statistics and per-channel coefficients, but not
+ * its product: the output is a pending `x * scale + shift` (see PendingAffine), which a neuron that follows reads on the fly.
+ */
+import { expectShape, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
+import { keep } from "../scope.ts";
+import { apply, isRecomputing, type OpDefinition } from "../tape.ts";
+import { empty, Tensor } from "../tensor.ts";
+import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
+import { at, copyStrided } from "./strided.ts";
+
+/** Settings of `batchNorm`. */
+export interface BatchNormOptions {
+  /** Normalise with the statistics of this batch (and update the running ones), or with the running ones. */
+  training: boolean;
+  /** Weight of the new value in the running statistics. Default 0.1. */
+  momentum?: number | undefined;
+  /** Added to the variance. Default 1e-5. */
+  eps?: number | undefined;
+}
+
+interface BatchNormSettings {
+  training: boolean;
+  momentum: number;
+  eps: number;
+  rows: number;
+  c: number;
+  runningMean: Tensor | null;
+  runningVar: Tensor | null;
+}
+
+const batchNormalisation: OpDefinition<BatchNormSettings> = {
+  name: "batchNorm",
+
+  forward(ctx, inputs, { training, momentum, eps, rows, c, runningMean, runningVar }) {
+    const [input, gamma, beta] = inputs as [Tensor, Tensor?, Tensor?];
+    const x = dense("batchNorm", input);
+    const [mean, rstd, scale, shift] = [empty([c]), empty([c]), empty([c]), empty([c])];
+    const results = { mean: mean.storage, rstd: rstd.storage, scale: scale.storage, shift: shift.storage };
+    const weights = { gamma: gamma?.storage ?? null, beta: beta?.storage ?? null };
+    if (training) {
+      const chunks = tilesFor(rows, c);
+      const partial = empty([chunks, 2, c]);
+      run("channel_stats", { x: x.storage, partial: partial.storage, rows, c, chunks }, chunks);
+      const update = runningMean && runningVar && !isRecomputing() ? { runningMean, runningVar } : null;
+      const running = { runningMean: update?.runningMean.storage ?? null, runningVar: update?.runningVar.storage ?? null };
+      run("bn_coefficients", { partial: partial.storage, chunks, c, rows, ...weights, eps, momentum, ...running, ...results }, 1);
+      if (update) {
+        update.runningMean.version++;
+        update.runningVar.version++;
+      }
+    } else {
+      // The running statistics read as those of a batch of one row: its mean, and its sum of squared deviations.
+      const partial = empty([2, c]);
+      copyStrided("batchNorm", [c], at(runningMean as Tensor, [1]), at(partial, [1]));
+      copyStrided("batchNorm", [c], at(runningVar as Tensor, [1]), at(partial, [1], c));
+      const none = { momentum: 0, runningMean: null, runningVar: null };
+      run("bn_coefficients", { partial: partial.storage, chunks: 1, c, rows: 1, ...weights, eps, ...none, ...results }, 1);
+    }
+    ctx.save(input, mean, rstd, ...(gamma ? [gamma] : []));
+    const parts = { x: x.alias(), scale, shift, mean, rstd };
+    for (const part of Object.values(parts)) keep(part);
+    return new Tensor(input.shape, "f32", null, null, parts);
+  },
+
+  backward(ctx, grads, { training, rows, c }) {
+    const gy = grads[0] as Tensor;
+    const [input, mean, rstd, gamma] = ctx.saved as [Tensor, Tensor, Tensor, Tensor?];
+    const statistics = { mean: mean.storage, rstd: rstd.storage };
+    const x = dense("batchNorm", input).storage;
+    let sums = gy.normSums;
+    if (!sums) {
+      const chunks = tilesFor(rows, c);
+      sums = { partial: empty([chunks, 2, c]), chunks };
+      run("bn_grad_sums", { x, gy: gy.storage, ...statistics, partial: sums.partial.storage, rows, c, chunks }, chunks);
+    }
+    const [a, b, d, ggamma, gbeta] = [empty([c]), empty([c]), empty([c]), empty([c]), empty([c])];
+    const coefficients = { a: a.storage, b: b.storage, d: d.storage, ggamma: ggamma.storage, gbeta: gbeta.storage };
+    const source = { partial: sums.partial.storage, chunks: sums.chunks, c, rows, gamma: gamma?.storage ?? null };
+    run("bn_grad_coefficients", { ...source, ...statistics, training: training ? 1 : 0, ...coefficients }, 1);
+    let gx: Tensor | null = null;
+    if (ctx.needs[0]) {
+      gx = empty(input.shape);
+      run("affine2", { u: gy.storage, x, a: a.storage, b: b.storage, d: d.storage, y: gx.storage, rows, c }, tilesFor(rows, c));
+    }
+    return [gx, ctx.needs[1] ? ggamma : null, ctx.needs[2] ? gbeta : null];
+  },
+};
+
+/**
+ * Batch normalisation over the last axis (Ioffe and Szegedy 2015): y = (x - mean) / sqrt(var + eps) * gamma + beta, each channel's
+ * mean and biased variance taken over all leading axes. In training the running statistics move by `momentum` (the variance
+ * unbiased), except while a checkpoint runs again.
+ *
+ * @param x f32 or spikes [..., C]
+ * @param gamma f32 [C], or null together with beta for 1 and 0
+ * @param runningMean f32 [C], changed in place in training; null with runningVar: none are kept
+ * @returns f32 [..., C], made on first use
+ * @throws SpikeloomError for shapes that do not fit, one value a channel in training, or no running statistics out of training
+ */
+export function batchNorm(
+  x: Tensor,
+  gamma: Tensor | null,
+  beta: Tensor | null,
+  runningMean: Tensor | null,
+  runningVar: Tensor | null,
+  { training, momentum = 0.1, eps = 1e-5 }: BatchNormOptions,
+): Tensor {
+  const op = "batchNorm";
+  expectFloat(op, "x", x);
+  if (x.rank < 1) wrong(op, "x", "of shape [..., C]", show(x.shape));
+  const c = x.shape[x.rank - 1] as number;
+  const rows = sizeOf(x.shape.slice(0, -1));
+  for (const [name, t] of Object.entries({ gamma, beta, runningMean, runningVar })) {
+    if (!t) continue;
+    expectDType(op, name, t, "f32");
+    expectShape(op, name, t.shape, [c]);
+  }
+  if (!gamma !== !beta) wrong(op, "gamma and beta", "given both or neither", gamma ? "gamma alone" : "beta alone");
+  if (!runningMean !== !runningVar) wrong(op, "runningMean and runningVar", "given both or neither", runningMean ? "the mean alone" : "the variance alone");
+  if (!training && !runningMean) wrong(op, "runningMean", "given when not training", "null");
+  if (training && rows < 2) wrong(op, "x", "of more than one value a channel in training (a larger batch, or eval())", show(x.shape));
+  return apply(batchNormalisation, gamma && beta ? [x, gamma, beta] : [x], { training, momentum, eps, rows, c, runningMean, runningVar });
+}
+
+interface LayerNormSettings {
+  rows: number;
+  c: number;
+  eps: number;
+  normalized: Shape;
+}
+
+const layerNormalisation: OpDefinition<LayerNormSettings> = {
+  name: "layerNorm",
+
+  forward(ctx, inputs, { rows, c, eps }) {
+    const [input, gamma, beta] = inputs as [Tensor, Tensor?, Tensor?];
+    const [y, mean, rstd] = [empty(input.shape), empty([rows]), empty([rows])];
+    const weights = { gamma: gamma?.storage ?? null, beta: beta?.storage ?? null };
+    const x = dense("layerNorm", input).storage;
+    run("layernorm", { x, ...weights, y: y.storage, mean: mean.storage, rstd: rstd.storage, rows, c, eps }, tilesFor(rows, 2 * c));
+    ctx.save(input, mean, rstd, ...(gamma ? [gamma] : []));
+    return y;
+  },
+
+  backward(ctx, grads, { rows, c, normalized }) {
+    const [input, mean, rstd, gamma] = ctx.saved as [Tensor, Tensor, Tensor, Tensor?];
+    const gx = empty(input.shape);
+    const chunks = tilesFor(rows, 2 * c);
+    const partial = gamma ? empty([chunks, 2, c]) : null;
+    const inputs = { x: dense("layerNorm", input).storage, gamma: gamma?.storage ?? null, gy: (grads[0] as Tensor).storage };
+    const statistics = { mean: mean.storage, rstd: rstd.storage };
+    run("layernorm_grad", { ...inputs, ...statistics, gx: gx.storage, partial: partial?.storage ?? null, rows, c, chunks }, chunks);
+    if (!partial) return [gx];
+    const sums = sumRows(partial, chunks, 2 * c);
+    const [ggamma, gbeta] = [empty(normalized), empty(normalized)];
+    copyStrided("layerNorm", [c], at(sums, [1]), at(ggamma, [1]));
+    copyStrided("layerNorm", [c], at(sums, [1], c), at(gbeta, [1]));
+    return [gx, ggamma, gbeta];
+  },
+};
+
+/**
+ * Layer normalisation over the last axes (Ba et al. 2016).
+ *
+ * @param x f32 or spikes; its last axes are `normalizedShape`
+ * @param gamma f32 of shape `normalizedShape`, or null together with beta for 1 and 0
+ * @returns f32 of x's shape
+ * @throws SpikeloomError for shapes that do not fit together
+ */
+export function layerNorm(x: Tensor, normalizedShape: Shape, gamma: Tensor | null = null, beta: Tensor | null = null, eps = 1e-5): Tensor {
+  const op = "layerNorm";
+  expectFloat(op, "x", x);
+  const k = normalizedShape.length;
+  if (k < 1 || sizeOf(normalizedShape) < 1 || k > x.rank || !sameShape(x.shape.slice(x.rank - k), normalizedShape)) wrong(op, "x", `of shape [..., ${normalizedShape.join(", ")}]`, show(x.shape));
+  for (const [name, t] of Object.entries({ gamma, beta })) {
+    if (!t) continue;
+    expectDType(op, name, t, "f32");
+    expectShape(op, name, t.shape, normalizedShape);
+  }
+  if (!gamma !== !beta) wrong(op, "gamma and beta", "given both or neither", gamma ? "gamma alone" : "beta alone");
+  const c = sizeOf(normalizedShape);
+  return apply(layerNormalisation, gamma && beta ? [x, gamma, beta] : [x], { rows: x.size / c, c, eps, normalized: normalizedShape });
+}

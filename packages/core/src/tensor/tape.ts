@@ -1,0 +1,385 @@
+/**
+ * The autograd tape: reverse mode, built as ops run.
+ *
+ * An op is one record with `forward` and `backward` side by side (`defineOp`). What backward needs is saved explicitly with
+ * `ctx.save`; spikes are saved as bits. A graph node lives as long as a tensor or a later node refers to it (counted), so
+ * memory returns without the garbage collector; `backward` frees what each node saved as soon as it has run.
+ */
+import { tilesFor } from "../runtime/device.ts";
+import { device, randomness } from "../runtime/engine.ts";
+import { SpikeloomError } from "../runtime/error.ts";
+import { adopt, detachedScope, keep, scope } from "./scope.ts";
+import { sameShape, show, wrong } from "./shape.ts";
+import { empty, full, type Tensor } from "./tensor.ts";
+
+/** What forward hands to backward. */
+export class Context {
+  private readonly tensors: Tensor[] = [];
+  private readonly versions: number[] = [];
+  private readonly sources: (Tensor | null)[] = [];
+  /** Which inputs want a gradient (all false when nothing is recorded). */
+  readonly needs: readonly boolean[];
+  /** Plain values for backward. */
+  readonly values: Record<string, unknown> = {};
+
+  constructor(needs: readonly boolean[]) {
+    this.needs = needs;
+  }
+
+  /** Is a backward pass to come? If not, nothing need be saved. */
+  get recording(): boolean {
+    return this.needs.some(Boolean);
+  }
+
+  /** Keep tensors for backward (their memory is shared, not copied). */
+  save(...tensors: Tensor[]): void {
+    if (!this.recording) return;
+    for (const t of tensors) {
+      const alias = t.alias();
+      keep(alias);
+      this.tensors.push(alias);
+      this.versions.push(t.version);
+      this.sources.push(t.kept ? t : null);
+    }
+  }
+
+  /** What was saved, in order. */
+  get saved(): Tensor[] {
+    this.sources.forEach((source, i) => {
+      if (source && source.version !== this.versions[i])
+        throw new SpikeloomError(`backward: a tensor of shape ${show(source.shape)} was changed in place after forward used it: step the optimiser after backward`);
+    });
+    return this.tensors;
+  }
+
+  free(): void {
+    for (const t of this.tensors) t.dispose();
+    this.tensors.length = 0;
+    this.versions.length = 0;
+    this.sources.length = 0;
+  }
+}
+
+/** One operation. `A` are its settings (shapes, strides, ...): plain data. */
+export interface OpDefinition<A> {
+  readonly name: string;
+  /** Compute the output(s). Everything made here and not returned or saved is freed. Nothing inside is recorded. */
+  forward(ctx: Context, inputs: readonly Tensor[], settings: A): Tensor | Tensor[];
+  /**
+   * Gradients of the inputs (null where none flows or `ctx.needs[i]` is false), f32, of the inputs' shapes.
+   * `grads[i]` is null where output i has no gradient.
+   */
+  backward(ctx: Context, grads: readonly (Tensor | null)[], settings: A): (Tensor | null)[];
+}
+
+interface Edge {
+  node: Node | null;
+  output: number;
+  leaf: Tensor | null;
+  shape: readonly number[];
+}
+
+let sequence = 0;
+let recording = true;
+
+export class Node {
+  readonly id = sequence++;
+  readonly name: string;
+  readonly edges: readonly Edge[];
+  readonly outputs: readonly (readonly number[])[];
+  private refs = 0;
+  private context: Context | null;
+  private readonly run: (grads: readonly (Tensor | null)[]) => (Tensor | null)[];
+
+  constructor(name: string, edges: readonly Edge[], outputs: readonly (readonly number[])[], context: Context, run: (ctx: Context, grads: readonly (Tensor | null)[]) => (Tensor | null)[]) {
+    this.name = name;
+    this.edges = edges;
+    this.outputs = outputs;
+    this.context = context;
+    this.run = (grads) => {
+      if (!this.context) throw new SpikeloomError(`backward: the graph through ${name} was already used; pass { retainGraph: true } to the first backward`);
+      return run(this.context, grads);
+    };
+    for (const edge of edges) edge.node?.take();
+  }
+
+  take(): void {
+    this.refs++;
+  }
+
+  /** Has a backward freed what this node saved? */
+  get spent(): boolean {
+    return this.context === null;
+  }
+
+  /** One owner less; without owners the node frees what it saved and lets go of its inputs. */
+  drop(): void {
+    const stack: Node[] = [this];
+    for (let node = stack.pop(); node; node = stack.pop()) {
+      if (--node.refs > 0) continue;
+      node.free();
+      for (const edge of node.edges) if (edge.node) stack.push(edge.node);
+    }
+  }
+
+  gradients(grads: readonly (Tensor | null)[]): (Tensor | null)[] {
+    return this.run(grads);
+  }
+
+  free(): void {
+    this.context?.free();
+    this.context = null;
+  }
+}
+
+/** Are ops recorded now? */
+export function isRecording(): boolean {
+  return recording;
+}
+
+/** Run `fn` without recording: no graph, no saved tensors. */
+export function noGrad<R>(fn: () => R): R {
+  return withRecording(false, fn);
+}
+
+function withRecording<R>(on: boolean, fn: () => R): R {
+  const before = recording;
+  recording = on;
+  try {
+    return fn();
+  } finally {
+    recording = before;
+  }
+}
+
+/** Run an op on inputs: the one door through which every operation, built in or user-defined, goes. */
+export function apply<A>(op: OpDefinition<A>, inputs: readonly Tensor[], settings: A): Tensor {
+  return applyMany(op, inputs, settings)[0] as Tensor;
+}
+
+/** As `apply` for an op of several outputs. */
+export function applyMany<A>(op: OpDefinition<A>, inputs: readonly Tensor[], settings: A): Tensor[] {
+  const needs = inputs.map((t) => recording && (t.requiresGrad || t.node !== null));
+  const context = new Context(needs);
+  let outputs: Tensor[];
+  try {
+    outputs = withRecording(false, () => scope(() => [op.forward(context, inputs, settings)].flat()));
+  } catch (error) {
+    context.free();
+    throw error;
+  }
+  if (context.recording) {
+    const edges = inputs.map((t, i): Edge => {
+      const used = needs[i] as boolean;
+      return { node: used ? t.node : null, output: t.output, leaf: used && !t.node ? t : null, shape: t.shape };
+    });
+    const node = new Node(op.name, edges, outputs.map((t) => t.shape), context, (ctx, grads) => op.backward(ctx, grads, settings));
+    outputs.forEach((t, i) => {
+      t.node = node;
+      t.output = i;
+      node.take();
+    });
+  }
+  return outputs;
+}
+
+/** A user's own operation, as a function of tensors and settings. */
+export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Tensor[], settings: A) => Tensor {
+  return (inputs, settings) => apply(op, inputs, settings);
+}
+
+export interface BackwardOptions {
+  /** Gradient of the result, default 1 (then `root` must have one element). */
+  gradient?: Tensor;
+  /** Keep what the graph saved for a second backward. */
+  retainGraph?: boolean;
+}
+
+/**
+ * Add the gradient of `root` to `grad` of every leaf with `requiresGrad` that it depends on.
+ * @throws SpikeloomError when root has no graph, or is no scalar and no gradient is given.
+ */
+export function backward(root: Tensor, { gradient, retainGraph = false }: BackwardOptions = {}): void {
+  if (!root.node) {
+    if (!root.requiresGrad) throw new SpikeloomError("backward: the tensor depends on nothing that requires a gradient (was it made inside noGrad?)");
+  }
+  if (!gradient && root.size !== 1) wrong("backward", "the tensor", "of one element when no gradient is given", show(root.shape));
+  if (gradient && !sameShape(gradient.shape, root.shape)) wrong("backward", "gradient", `of shape ${show(root.shape)}`, show(gradient.shape));
+  withRecording(false, () => {
+    const seed = detachedScope(() => (gradient ? gradient.alias() : full(root.shape, 1)));
+    if (!root.node) return accumulateLeaf(root, seed);
+    const order = reachable(root.node);
+    const pending = new Map<Node, (Tensor | null)[]>();
+    pending.set(root.node, root.node.outputs.map((_, i) => (i === root.output ? seed : null)));
+    try {
+      for (const node of order) {
+        const grads = pending.get(node);
+        if (!grads) continue;
+        // A gradient passed through as it came, or given to two inputs, becomes a handle of its own for each.
+        const inputs = detachedScope(() => {
+          const seen = new Set<Tensor | null>(grads);
+          return node.gradients(grads).map((g) => {
+            if (!g) return null;
+            if (seen.has(g)) return g.alias();
+            seen.add(g);
+            return g;
+          });
+        });
+        pending.delete(node);
+        for (const g of grads) g?.dispose();
+        if (!retainGraph) node.free();
+        inputs.forEach((g, i) => {
+          if (!g) return;
+          const edge = node.edges[i] as Edge;
+          if (!sameShape(g.shape, edge.shape)) throw new SpikeloomError(`${node.name}: backward gave a gradient of shape ${show(g.shape)} for input ${i} of shape ${show(edge.shape)}`);
+          if (edge.leaf) accumulateLeaf(edge.leaf, g);
+          else if (edge.node) {
+            const slots = pending.get(edge.node) ?? edge.node.outputs.map(() => null);
+            slots[edge.output] = sum(slots[edge.output] ?? null, g);
+            pending.set(edge.node, slots);
+          } else g.dispose();
+        });
+      }
+    } finally {
+      for (const grads of pending.values()) for (const g of grads) g?.dispose();
+    }
+  });
+}
+
+/** Nodes that `root` depends on, latest first. An op is always younger than its inputs. */
+function reachable(root: Node): Node[] {
+  const seen = new Set<Node>([root]);
+  const stack = [root];
+  for (let node = stack.pop(); node; node = stack.pop())
+    for (const { node: next } of node.edges)
+      if (next && !seen.has(next)) {
+        seen.add(next);
+        stack.push(next);
+      }
+  return [...seen].sort((a, b) => b.id - a.id);
+}
+
+/** a + b, consuming both. */
+function sum(a: Tensor | null, b: Tensor): Tensor {
+  if (!a) return b;
+  const target = a.storage.refs === 1 ? a : copyOf(a);
+  device().run("accumulate", { x: b.storage, y: target.storage, n: b.size, alpha: 1 }, tilesFor(b.size, 1));
+  b.dispose();
+  if (target !== a) a.dispose();
+  target.normSums?.partial.dispose();
+  target.normSums = null;
+  return target;
+}
+
+function copyOf(a: Tensor): Tensor {
+  return detachedScope(() => {
+    const copy = empty(a.shape);
+    device().run("unary", { x: a.storage, y: copy.storage, n: a.size, op: 0, p0: 0, p1: 0 }, tilesFor(a.size, 1));
+    return copy;
+  });
+}
+
+/** leaf.grad += g, consuming g. */
+function accumulateLeaf(leaf: Tensor, g: Tensor): void {
+  if (!leaf.requiresGrad || leaf.disposed) g.dispose();
+  else if (leaf.grad) leaf.grad = keep(sum(leaf.grad, g));
+  else if (g.storage.refs === 1) leaf.grad = keep(g);
+  else {
+    leaf.grad = keep(copyOf(g));
+    g.dispose();
+  }
+}
+
+/**
+ * `grad(fn)` is a function that returns the gradients of the scalar `fn(...inputs)` with respect to its inputs.
+ */
+export function grad(fn: (...inputs: Tensor[]) => Tensor): (...inputs: Tensor[]) => Tensor[] {
+  return (...inputs) =>
+    scope(() => {
+      const leaves = inputs.map((t) => {
+        const leaf = t.alias();
+        leaf.requiresGrad = true;
+        return leaf;
+      });
+      backward(withRecording(true, () => fn(...leaves)));
+      return leaves.map((leaf) => {
+        const g = leaf.grad ?? full(leaf.shape, 0);
+        leaf.grad = null;
+        if (!g.kept) return g;
+        g.kept = false;
+        return adopt(g);
+      });
+    });
+}
+
+/**
+ * Recomputation: run `fn` now without saving anything inside, and again during backward. Costs a second forward, saves the
+ * memory between. Random draws inside repeat exactly; batch-norm running statistics are updated by the first run only.
+ * `fn` must depend on nothing that changes in between, but may use parameters (their gradients flow).
+ */
+export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tensor[]): Tensor {
+  if (!recording) return fn(...inputs);
+  const draws = randomness().state();
+  // The op's inputs are given; parameters used inside get their gradient directly while backward runs the graph again.
+  const anchor = anchorOf();
+  const output = apply<void>(
+    {
+      name: "checkpoint",
+      forward(ctx) {
+        ctx.save(...inputs);
+        const y = fn(...inputs);
+        // The graph hangs on the result, so it must not be a tensor that was there before.
+        return y.kept || inputs.includes(y) ? y.alias() : y;
+      },
+      backward(ctx, [g]) {
+        const now = randomness().state();
+        randomness().restore(draws);
+        recomputing++;
+        try {
+          return withRecording(true, () => {
+            const leaves = ctx.saved.map((t, i) => {
+              const leaf = t.alias();
+              leaf.requiresGrad = ctx.needs[i] as boolean;
+              return leaf;
+            });
+            const y = fn(...leaves);
+            if (y.node || y.requiresGrad) backward(y, { gradient: g as Tensor });
+            return [
+              ...leaves.map((leaf) => {
+                const got = leaf.grad;
+                leaf.grad = null;
+                if (got) {
+                  got.kept = false;
+                  adopt(got);
+                }
+                return got;
+              }),
+              null,
+            ];
+          });
+        } finally {
+          recomputing--;
+          randomness().restore(now);
+        }
+      },
+    },
+    [...inputs, anchor],
+    undefined,
+  );
+  anchor.dispose();
+  return output;
+}
+
+let recomputing = 0;
+
+/** Is a checkpointed part being run for the second time? Running statistics must then stay as they are. */
+export function isRecomputing(): boolean {
+  return recomputing > 0;
+}
+
+/** An input that always wants a gradient, so that a checkpoint whose only trainable parts are parameters is recorded. */
+function anchorOf(): Tensor {
+  const t = full([], 0);
+  t.requiresGrad = true;
+  return t;
+}

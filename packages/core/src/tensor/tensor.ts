@@ -1,0 +1,257 @@
+/**
+ * Tensor: a shape, a dtype and a piece of device memory.
+ *
+ * Contiguous, row-major, channels last, immutable in use (parameters are changed in place by optimisers only, which raises
+ * their version). Dtypes: f32, i32, u8, bool, and spikes: 0/1 or small integers, bit-packed along the last axis (see
+ * runtime/kernel-table.ts), whose dense view is made only where an op has no spike kernel.
+ *
+ * Memory is counted, not collected: `dispose()`, `using` or `scope` (scope.ts) gives it back. Methods such as `add` are
+ * attached in methods.ts.
+ */
+import type { ElementType, Storage, TypedArray } from "../runtime/device.ts";
+import { tilesFor } from "../runtime/device.ts";
+import { device, engineGeneration, release, retain } from "../runtime/engine.ts";
+import { SpikeloomError } from "../runtime/error.ts";
+import { type Shape, show, sizeOf, wrong } from "./shape.ts";
+import type { TensorMethods } from "./methods.ts";
+import type { Node } from "./tape.ts";
+import { track } from "./scope.ts";
+
+export type DType = "f32" | "i32" | "u8" | "bool" | "spikes";
+
+const ELEMENT_OF: Record<DType, ElementType> = { f32: "f32", i32: "i32", u8: "u8", bool: "u8", spikes: "u32" };
+
+/** How a spike tensor's bits read: value = scale * sum over planes of 2^p * bit. */
+export interface SpikeFormat {
+  planes: number;
+  scale: number;
+}
+
+/**
+ * A value not computed yet: `x * scale + shift` along the last axis. Batch norm returns this; a neuron that comes next takes
+ * the three parts and never makes the product, any other op makes it on first use.
+ */
+export interface PendingAffine {
+  x: Tensor;
+  scale: Tensor;
+  shift: Tensor;
+  /** Per-channel statistics of the norm behind it, with which a neuron's backward can make the norm's sums (see `NormSums`). */
+  mean: Tensor;
+  rstd: Tensor;
+}
+
+/** What `bn_grad_sums` makes of a gradient, when the kernel that wrote the gradient made it in the same pass: [chunks][2][c]. */
+export interface NormSums {
+  partial: Tensor;
+  chunks: number;
+}
+
+/** u32 words of one bit plane of a row of c channels. */
+export function wordsOf(c: number): number {
+  return Math.ceil(c / 32);
+}
+
+export interface Tensor extends TensorMethods {}
+
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: methods.ts attaches what the interface declares
+export class Tensor {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  /** Only for dtype spikes. */
+  readonly spikes: SpikeFormat | null;
+  requiresGrad = false;
+  /** Gradient of a leaf after `backward`, f32 of the same shape. */
+  grad: Tensor | null = null;
+  /** Raised by every in-place change; the tape refuses a saved tensor whose version moved. */
+  version = 0;
+  /** The op that made this tensor, and which of its outputs it is. */
+  node: Node | null = null;
+  output = 0;
+  /** For a gradient: its sums for the batch norm that it flows to. Freed with it; lost when another gradient is added. */
+  normSums: NormSums | null = null;
+  /** Never freed by a scope: parameters, buffers, gradients, what `keep` marked. */
+  kept = false;
+  private stored: Storage | null;
+  private pendingParts: PendingAffine | null;
+  private gone = false;
+  private readonly generation = engineGeneration();
+
+  constructor(shape: Shape, dtype: DType, storage: Storage | null, spikes: SpikeFormat | null = null, pending: PendingAffine | null = null) {
+    this.shape = shape;
+    this.dtype = dtype;
+    this.stored = storage;
+    this.spikes = spikes;
+    this.pendingParts = pending;
+    track(this);
+  }
+
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return sizeOf(this.shape);
+  }
+
+  get disposed(): boolean {
+    return this.gone;
+  }
+
+  /** The device memory; makes a pending value. For ops only. */
+  get storage(): Storage {
+    if (this.gone) throw new SpikeloomError(`a tensor of shape ${show(this.shape)} is used after it was freed: return it from scope(), or keep() it`);
+    if (this.generation !== engineGeneration()) throw new SpikeloomError("a tensor of an earlier init() is used: its device is gone");
+    if (!this.stored) this.materialise();
+    return this.stored as Storage;
+  }
+
+  /** The parts of a value that was not computed yet, or null. For ops only. */
+  get pending(): PendingAffine | null {
+    return this.stored || this.gone ? null : this.pendingParts;
+  }
+
+  private materialise(): void {
+    const { x, scale, shift } = this.pendingParts as PendingAffine;
+    const c = this.shape[this.rank - 1] as number;
+    const rows = this.size / c;
+    const y = device().alloc("f32", this.size);
+    device().run("affine", { x: x.storage, scale: scale.storage, shift: shift.storage, y, rows, c }, tilesFor(rows, c));
+    this.stored = y;
+    this.dropPending();
+  }
+
+  private dropPending(): void {
+    if (this.pendingParts) for (const part of Object.values(this.pendingParts)) part.dispose();
+    this.pendingParts = null;
+  }
+
+  /** A second handle on the same memory, of the same or another shape, outside the tape. */
+  alias(shape: Shape = this.shape): Tensor {
+    const t = new Tensor(shape, this.dtype, retain(this.storage), this.spikes);
+    return t;
+  }
+
+  /** Give the memory back (when no other handle shares it). Twice is no error. */
+  dispose(): void {
+    if (this.gone) return;
+    this.gone = true;
+    if (this.generation === engineGeneration()) {
+      if (this.stored) release(this.stored);
+      this.dropPending();
+    }
+    this.grad?.dispose();
+    this.grad = null;
+    this.normSums?.partial.dispose();
+    this.normSums = null;
+    this.node?.drop();
+    this.node = null;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /**
+   * The values, row-major (Float32Array for f32 and spikes, Int32Array, Uint8Array for u8 and bool; Float64Array for f32 and
+   * spikes on the reference device). A copy.
+   */
+  async data(): Promise<TypedArray> {
+    return this.dataSync();
+  }
+
+  /** As `data`, at once: for CPU devices. */
+  dataSync(): TypedArray {
+    if (this.dtype !== "spikes") return device().view(this.storage).slice();
+    const dense = denseStorage(this);
+    const values = device().view(dense).slice();
+    release(dense);
+    return values;
+  }
+
+  /** The one value of a tensor with one element. */
+  async item(): Promise<number> {
+    return this.itemSync();
+  }
+
+  itemSync(): number {
+    if (this.size !== 1) wrong("item", "the tensor", "of one element", show(this.shape));
+    return this.dataSync()[0] as number;
+  }
+
+  /** Overwrite the values in place (parameters, buffers): raises the version. */
+  set(values: ArrayLike<number>): this {
+    if (values.length !== this.size) wrong("set", "values", `of ${this.size} elements for shape ${show(this.shape)}`, String(values.length));
+    if (this.dtype === "spikes") wrong("set", "the tensor", "of a dense dtype", "spikes");
+    device().view(this.storage).set(values);
+    this.version++;
+    return this;
+  }
+}
+
+/** f32 storage of a spike tensor's values; the caller releases it. */
+export function denseStorage(t: Tensor): Storage {
+  const { planes, scale } = t.spikes as SpikeFormat;
+  const c = t.shape[t.rank - 1] as number;
+  const rows = t.size / c;
+  const y = device().alloc("f32", t.size);
+  device().run("spike_unpack", { x: t.storage, y, rows, c, planes, scale }, tilesFor(rows, c));
+  return y;
+}
+
+/** An uninitialised tensor. */
+export function empty(shape: Shape, dtype: Exclude<DType, "spikes"> = "f32"): Tensor {
+  return new Tensor(shape, dtype, device().alloc(ELEMENT_OF[dtype], sizeOf(shape)));
+}
+
+/** An uninitialised spike tensor. */
+export function emptySpikes(shape: Shape, format: SpikeFormat = { planes: 1, scale: 1 }): Tensor {
+  const c = shape[shape.length - 1];
+  if (c === undefined) wrong("spikes", "the shape", "of rank 1 or more", "[]");
+  const rows = c === 0 ? 0 : sizeOf(shape) / c;
+  return new Tensor(shape, "spikes", device().alloc("u32", rows * format.planes * wordsOf(c)), format);
+}
+
+export function full(shape: Shape, value: number): Tensor {
+  const t = empty(shape);
+  device().run("fill", { y: t.storage, n: t.size, value }, tilesFor(t.size, 1));
+  return t;
+}
+
+export function zeros(shape: Shape): Tensor {
+  return full(shape, 0);
+}
+
+export function ones(shape: Shape): Tensor {
+  return full(shape, 1);
+}
+
+export type NestedNumbers = number | readonly NestedNumbers[];
+
+/**
+ * A tensor of given values. `data` is a number, nested arrays, or a flat typed array with `shape`.
+ * dtype: f32 by default; i32 for an Int32Array, u8 for a Uint8Array.
+ */
+export function tensor(data: NestedNumbers | TypedArray, shape?: Shape, dtype?: Exclude<DType, "spikes">): Tensor {
+  const typed = ArrayBuffer.isView(data);
+  const kind = dtype ?? (data instanceof Int32Array ? "i32" : data instanceof Uint8Array ? "u8" : "f32");
+  const found = typed ? [data.length] : shapeOfNested(data as NestedNumbers);
+  const flat = typed ? data : Array.isArray(data) ? (data.flat(Number.POSITIVE_INFINITY) as number[]) : [data as number];
+  const dims = shape ?? found;
+  for (const d of dims) if (!Number.isInteger(d) || d < 0) wrong("tensor", "every size of the shape", "an integer >= 0", show(dims));
+  if (sizeOf(dims) !== flat.length) wrong("tensor", "the shape", `of ${flat.length} elements`, `${show(dims)} (${sizeOf(dims)})`);
+  const t = empty(dims, kind);
+  device().view(t.storage).set(flat as ArrayLike<number>);
+  return t;
+}
+
+function shapeOfNested(data: NestedNumbers): number[] {
+  if (typeof data === "number") return [];
+  const first = data[0];
+  const inner = first === undefined ? [] : shapeOfNested(first);
+  for (const row of data) {
+    const other = shapeOfNested(row);
+    if (other.length !== inner.length || other.some((d, i) => d !== inner[i])) wrong("tensor", "nested arrays", `all of shape ${show(inner)}`, show(other));
+  }
+  return [data.length, ...inner];
+}

@@ -1,0 +1,50 @@
+/** `spikeloom info`: what runs here, so that a report of a problem can say it. */
+import { availableParallelism, cpus, totalmem } from "node:os";
+import { addonIsas, addonTarget, findAddon } from "../addon.ts";
+import { bytes } from "../report/format.ts";
+import { type EngineChoice, startEngine } from "../session.ts";
+import { versions } from "../versions.ts";
+
+export interface InfoOptions extends EngineChoice {
+  json?: boolean | undefined;
+}
+
+export async function run({ json, ...choice }: InfoOptions): Promise<void> {
+  const engine = await startEngine(choice);
+  const addon = findAddon();
+  const info = {
+    device: engine.device,
+    isa: engine.isa,
+    threads: engine.threads,
+    native: addon ? nativeInfo(addon) : { path: null, isas: [], problem: `not built: spikeloom native build puts it at ${addonTarget()}` },
+    wasm: { isa: "simd128", sharedMemory: typeof SharedArrayBuffer !== "undefined" },
+    versions: versions(),
+    platform: `${process.platform} ${process.arch}`,
+    processor: cpus()[0]?.model.trim() ?? "unknown",
+    processors: availableParallelism(),
+    memoryBytes: totalmem(),
+    variables: Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith("SPIKELOOM_"))),
+  };
+  if (json) {
+    console.log(JSON.stringify(info, null, 2));
+    return;
+  }
+  const rows: [string, string][] = [
+    ["device", `${info.device} (${info.isa}), ${info.threads} thread${info.threads === 1 ? "" : "s"}`],
+    ["native", info.native.problem ?? `${info.native.isas.join(", ")}; ${info.native.path}`],
+    ["wasm", `${info.wasm.isa}, ${info.wasm.sharedMemory ? "threads by shared memory" : "one thread: memory cannot be shared"}`],
+    ["versions", Object.entries(info.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
+    ["platform", `${info.platform}, ${info.processors} x ${info.processor}, ${bytes(info.memoryBytes)}`],
+    ...Object.entries(info.variables).map(([name, value]): [string, string] => ["variable", `${name}=${value}`]),
+  ];
+  for (const [name, value] of rows) console.log(`${name.padEnd(9)} ${value}`);
+}
+
+/** An addon that does not load is said, not thrown: `info` is what one runs to find out. */
+function nativeInfo(path: string): { path: string; isas: string[]; problem: string | undefined } {
+  try {
+    return { path, isas: addonIsas(path), problem: undefined };
+  } catch (error) {
+    return { path, isas: [], problem: (error as Error).message };
+  }
+}

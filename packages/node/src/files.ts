@@ -1,0 +1,86 @@
+/**
+ * Files on disk, so that a run never loses what it had: writes that are whole or do not happen, and errors that say what
+ * the disk refused and what to do about it.
+ */
+import { open, readFile, rename, unlink } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { SpikeloomError } from "spikeloom";
+
+let written = 0;
+
+/**
+ * Write a file so that at any moment `path` holds its old content or all of `bytes`, through a crash or a power cut: a
+ * temporary file beside it is filled, flushed to the disk and renamed over it. On failure the temporary file is removed.
+ * @throws SpikeloomError when the disk refuses
+ */
+export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
+  const folder = dirname(path);
+  const temporary = join(folder, `.${basename(path)}.${process.pid}.${written++}.tmp`);
+  let created = false;
+  try {
+    const file = await open(temporary, "wx");
+    created = true;
+    try {
+      await file.writeFile(bytes);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    created = false;
+    await syncFolder(folder);
+  } catch (error) {
+    if (created) await unlink(temporary).catch(() => undefined);
+    throw diskError(error, `cannot write ${path}`);
+  }
+}
+
+// Without this the rename itself may be lost in a power cut. Some systems cannot open or flush a folder; the file is whole there too.
+async function syncFolder(folder: string): Promise<void> {
+  try {
+    const handle = await open(folder, "r");
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (!["EACCES", "EINVAL", "EISDIR", "ENOTSUP", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  }
+}
+
+/**
+ * All bytes of a file.
+ * @param what what the file is to the user ("weights", "recipe"), for messages
+ * @throws SpikeloomError when it cannot be read
+ */
+export async function readFileChecked(path: string, what: string): Promise<Uint8Array> {
+  try {
+    const buffer = await readFile(path);
+    return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+  } catch (error) {
+    throw diskError(error, `cannot read ${what} ${path}`);
+  }
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOSPC: "the disk is full. Free some space or choose a folder on another disk; what was there before is untouched.",
+  EDQUOT: "your disk quota is used up. Free some space or choose a folder on another disk; what was there before is untouched.",
+  EROFS: "the file system is read-only. Choose a folder that can be written.",
+  EACCES: "permission denied. Change the permissions of the file or its folder, or choose another one.",
+  EPERM: "the system does not permit it. Change the permissions of the file or its folder, or choose another one.",
+  ENOENT: "there is no such file or folder. Check the path, or create the folder first.",
+  ENOTDIR: "a part of the path is a file, not a folder. Check the path.",
+  EISDIR: "it is a folder, not a file. Name a file in it.",
+  EMFILE: "too many files are open. Close some programs or raise the limit (ulimit -n).",
+  ENAMETOOLONG: "the name is too long. Choose a shorter one.",
+  ERR_FS_FILE_TOO_LARGE: "it is larger than 2 GiB, the most that can be read at once. Split it.",
+};
+
+/** A failure of the file system in words: what was tried, why it failed, what to do. Other errors are returned as they are. */
+export function diskError(error: unknown, tried: string): Error {
+  if (!(error instanceof Error)) return new Error(String(error));
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === undefined) return error;
+  return new SpikeloomError(`${tried}: ${REASONS[code] ?? error.message} (${code})`, { cause: error });
+}

@@ -1,0 +1,215 @@
+/**
+ * The command line: which commands and options there are, their help, and how errors are told. Each command's work is in
+ * commands/, loaded only when it is asked for.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { SpikeloomError } from "spikeloom";
+import { durationSeconds } from "./recipe.ts";
+import { versions } from "./versions.ts";
+
+const COMMANDS = {
+  train: () => import("./commands/train.ts"),
+  eval: () => import("./commands/eval.ts"),
+  measure: () => import("./commands/measure.ts"),
+  models: () => import("./commands/models.ts"),
+  run: () => import("./commands/run.ts"),
+  info: () => import("./commands/info.ts"),
+  native: () => import("./commands/native.ts"),
+};
+
+/** A command's module, as `main` uses it; `run` gives the exit code where that is not 0. */
+export type CommandLoaders = {
+  readonly [K in keyof typeof COMMANDS]: () => Promise<{ run(options: Parameters<Awaited<ReturnType<(typeof COMMANDS)[K]>>["run"]>[0]): Promise<number | void> }>;
+};
+
+export interface MainOptions {
+  /** The commands' modules; tests give others. */
+  commands?: CommandLoaders;
+  out?: (text: string) => void;
+  err?: (text: string) => void;
+}
+
+/**
+ * Run the command line `args` (without node and script). Never throws.
+ * @returns the exit code: 0, 1 after an error, 130 after Ctrl-C
+ */
+export async function main(args: readonly string[], options: MainOptions = {}): Promise<number> {
+  const { commands = COMMANDS, out = (text) => process.stdout.write(text), err = (text) => process.stderr.write(text) } = options;
+  // `spikeloom models | head` closes the pipe early: that is no error.
+  process.stdout.on("error", stopAtClosedPipe);
+  let code = 0;
+  const start = async (work: Promise<number | void>) => {
+    code = (await work) ?? 0;
+  };
+  try {
+    await program(commands, start, out, err).parseAsync([...args], { from: "user" });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode;
+    err(`${describe(error)}\n`);
+    return 1;
+  } finally {
+    process.stdout.off("error", stopAtClosedPipe);
+  }
+}
+
+function stopAtClosedPipe(error: NodeJS.ErrnoException): void {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+}
+
+/** An error as its user reads it. The variable SPIKELOOM_DEBUG adds the stack. */
+export function describe(error: unknown): string {
+  const debug = Boolean(process.env.SPIKELOOM_DEBUG);
+  const stack = debug && error instanceof Error ? `\n${error.stack}` : "";
+  if (error instanceof SpikeloomError) return `error: ${error.message}${stack}`;
+  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  const mend = debug ? "Please report it." : "Please report it, with what the same command prints when SPIKELOOM_DEBUG=1 is set.";
+  return `error: ${message}\nThis is a mistake in spikeloom, not in what you did. ${mend}${stack}`;
+}
+
+type Start = (work: Promise<number | void>) => Promise<void>;
+
+function program(commands: CommandLoaders, start: Start, out: (text: string) => void, err: (text: string) => void): Command {
+  const root = new Command("spikeloom")
+    .description("Train, evaluate, measure and run spiking neural networks.")
+    .version(versions()["@spikeloom/cli"], "-v, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .helpCommand("help [command]", "print the help of a command")
+    .configureOutput({ writeOut: out, writeErr: err })
+    .exitOverride()
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ spikeloom train recipes/mnist.yml
+  $ spikeloom eval runs/mnist
+  $ spikeloom models
+
+Variables: SPIKELOOM_DEVICE, SPIKELOOM_THREADS and SPIKELOOM_ISA force the device, its threads and the instruction set;
+SPIKELOOM_NATIVE is the path of a native addon; SPIKELOOM_DEBUG=1 prints the stack of an error.`,
+    );
+
+  engine(root.command("train"))
+    .summary("train a model by a recipe, or go on with a run")
+    .description("Train a model as a recipe says; then evaluate it, measure its energy and write a report. Ctrl-C saves and stops.")
+    .argument("[recipe]", "the recipe, a YAML file")
+    .option("--set <key=value>", "override a value of the recipe, such as train.epochs=5; may be repeated", collect)
+    .option("--out <dir>", "the run's folder (default: runs/ and the recipe's name)")
+    .option("--resume <dir>", "go on with the run in this folder, bit for bit")
+    .addOption(seed())
+    .option("--save-every <time>", "work between two checkpoints: minutes, or such as 30s, 5m, 1h (default: the recipe's, else 1)", duration)
+    .addOption(json("events"))
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ spikeloom train recipes/mnist.yml --seed 7
+  $ spikeloom train recipes/mnist.yml --set train.epochs=2 --set train.optimizer.lr=0.002 --out runs/short
+  $ spikeloom train --resume runs/short`,
+    )
+    .action((recipe: string | undefined, options) => start(commands.train().then(({ run }) => run({ ...options, recipe }))));
+
+  engine(root.command("eval"))
+    .summary("evaluate a run on its test set")
+    .description("Loss, accuracy and confusion matrix of a run's weights on its test set.")
+    .argument("<run>", "the run's folder")
+    .option("--set <key=value>", "override a value of the run's recipe, such as data.dir=FOLDER; may be repeated", collect)
+    .addOption(json("the result"))
+    .addHelpText("after", "\nExamples:\n  $ spikeloom eval runs/mnist\n  $ spikeloom eval runs/mnist --device reference --set data.testLimit=100 --json")
+    .action((run: string, options) => start(commands.eval().then((command) => command.run({ ...options, run }))));
+
+  engine(root.command("measure"))
+    .summary("firing rates, synaptic operations and energy of a run")
+    .description("Per layer and in total: shapes, dense operations, firing rates, synaptic operations counted exactly, MACs and ACs, and an energy estimate.")
+    .argument("<run>", "the run's folder")
+    .option("--set <key=value>", "override a value of the run's recipe; may be repeated", collect)
+    .option("--images <n>", "test images to average over", whole(1))
+    .addOption(new Option("--first-layer <rule>", "count the first layer of a still image at every step (the papers' rule) or once").choices(["T", "once"]))
+    .addOption(json("the result"))
+    .addHelpText("after", "\nExamples:\n  $ spikeloom measure runs/mnist\n  $ spikeloom measure runs/mnist --images 1000 --json > energy.json")
+    .action((run: string, options) => start(commands.measure().then((command) => command.run({ ...options, run }))));
+
+  root
+    .command("models")
+    .summary("list the models, or describe one")
+    .description("The models there are; for one name its configuration, parameter count and every state-dict key with its PyTorch shape.")
+    .argument("[name]", "a model, such as sdt-v1/mnist")
+    .addOption(json("the result"))
+    .addHelpText("after", "\nExamples:\n  $ spikeloom models\n  $ spikeloom models sdt-v1/cifar10 --json")
+    .action((name: string | undefined, options) => start(commands.models().then(({ run }) => run({ ...options, name }))));
+
+  engine(root.command("run"))
+    .summary("run any model on any tensor")
+    .description("Run a model, with given weights, on an input in PyTorch's axis order, and write its outputs.")
+    .requiredOption("--model <name>", "a system such as sdt-v1, or a part of one: system/kind")
+    .option("--config <json>", "its configuration", object)
+    .requiredOption("--weights <file>", "safetensors or npz, under PyTorch's keys and shapes")
+    .requiredOption("--input <file>", "npy, or npz where there are several inputs")
+    .requiredOption("--output <file>", "the npz to write")
+    .option("--taps", "write every tapped intermediate result too")
+    .addHelpText("after", `\nExamples:\n  $ spikeloom run --model sdt-v1 --config '{"T": 4}' --weights net.safetensors --input x.npy --output y.npz --taps`)
+    .action((options) => start(commands.run().then(({ run }) => run(options))));
+
+  engine(root.command("info"))
+    .summary("device, instruction sets, threads, versions")
+    .description("What spikeloom runs on here: device, instruction sets, threads, versions, and where the native addon is.")
+    .addOption(json("the result"))
+    .addHelpText("after", "\nExamples:\n  $ spikeloom info\n  $ spikeloom info --device wasm --json")
+    .action((options) => start(commands.info().then(({ run }) => run(options))));
+
+  const native = root.command("native").summary("the native accelerator").description("The native accelerator of this machine: optional, faster than WebAssembly.");
+  native
+    .command("build")
+    .summary("compile it")
+    .description("Compile the native addon with a C++17 compiler. It goes to this user's cache (or, in a clone, to its build folder) and is found from then on.")
+    .option("--output <file>", "where it goes instead; name it then by SPIKELOOM_NATIVE")
+    .addHelpText("after", "\nExamples:\n  $ spikeloom native build\n  $ CXX=clang++ spikeloom native build")
+    .action((options) => start(commands.native().then(({ run }) => run(options))));
+
+  return root;
+}
+
+/** The options of every command that starts the engine. */
+function engine(command: Command): Command {
+  return command
+    .addOption(new Option("--device <name>", "what computes (default: native where it was built, else wasm)").choices(["auto", "native", "wasm", "reference"]))
+    .option("--threads <n>", "threads (default: the processors)", whole(1, 256));
+}
+
+function seed(): Option {
+  return new Option("--seed <n>", "seed of every random stream (default: the recipe's)").argParser(whole(0));
+}
+
+function json(what: string): Option {
+  return new Option("--json", `print ${what} as JSON`);
+}
+
+function collect(value: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), value];
+}
+
+function whole(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === "" || !Number.isSafeInteger(value) || value < min || value > max)
+      throw new InvalidArgumentError(`Expected a whole number ${max === Number.MAX_SAFE_INTEGER ? `>= ${min}` : `from ${min} to ${max}`}.`);
+    return value;
+  };
+}
+
+function duration(text: string): string {
+  if (durationSeconds(text) === undefined) throw new InvalidArgumentError("Expected minutes, or a time such as 30s, 5m or 1h.");
+  return text;
+}
+
+function object(text: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`It is not JSON: ${(error as Error).message}.`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new InvalidArgumentError('Expected a JSON object such as {"T": 4}.');
+  return value as Record<string, unknown>;
+}

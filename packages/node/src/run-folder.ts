@@ -1,0 +1,92 @@
+/**
+ * A run's folder: recipe.yml (defaults written out), metrics.jsonl (a line an event), last.safetensors (all that a resumed run
+ * needs), model.safetensors (weights alone, under PyTorch's keys), report.html, summary.json. Every file but the log is written whole
+ * or not at all.
+ */
+import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from "node:fs";
+import { join } from "node:path";
+import { SpikeloomError } from "spikeloom";
+import { diskError, readFileChecked, writeFileAtomic } from "./files.ts";
+import { loadRecipe, type Recipe, recipeToYaml } from "./recipe.ts";
+import { knownNames } from "./session.ts";
+
+export const FILES = {
+  recipe: "recipe.yml",
+  metrics: "metrics.jsonl",
+  checkpoint: "last.safetensors",
+  weights: "model.safetensors",
+  report: "report.html",
+  summary: "summary.json",
+} as const;
+
+export class RunFolder {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  file(name: keyof typeof FILES): string {
+    return join(this.path, FILES[name]);
+  }
+
+  has(name: keyof typeof FILES): boolean {
+    return existsSync(this.file(name));
+  }
+
+  /** Make the folder for a new run. @throws SpikeloomError when it already holds one. */
+  async create(recipe: Recipe): Promise<void> {
+    if (this.has("checkpoint") || this.has("weights"))
+      throw new SpikeloomError(`${this.path} already holds a run: go on with it (--resume ${this.path}), choose another folder (--out DIR), or remove it`);
+    try {
+      mkdirSync(this.path, { recursive: true });
+      // A log left by a run that was stopped before its first checkpoint.
+      if (this.has("metrics")) truncateSync(this.file("metrics"), 0);
+    } catch (error) {
+      throw diskError(error, `cannot make the run's folder ${this.path}`);
+    }
+    await writeFileAtomic(this.file("recipe"), recipeToYaml(recipe));
+  }
+
+  /** The recipe of the run that is here, with overrides. */
+  async recipe(sets: readonly string[] = []): Promise<Recipe> {
+    if (!this.has("recipe")) throw new SpikeloomError(`${this.path} holds no run (no ${FILES.recipe} in it)`);
+    return loadRecipe(this.file("recipe"), sets, knownNames);
+  }
+
+  log(event: unknown): void {
+    try {
+      appendFileSync(this.file("metrics"), `${JSON.stringify(event)}\n`);
+    } catch (error) {
+      throw diskError(error, `cannot write ${this.file("metrics")}`);
+    }
+  }
+
+  /** Events logged so far. A last line cut off by a crash is left out. */
+  events(): Record<string, unknown>[] {
+    if (!this.has("metrics")) return [];
+    return readFileSync(this.file("metrics"), "utf8")
+      .split("\n")
+      .flatMap((line) => {
+        try {
+          return line ? [JSON.parse(line) as Record<string, unknown>] : [];
+        } catch {
+          return [];
+        }
+      });
+  }
+
+  /** Forget events of steps after `step`: they will be run again. */
+  async rewind(step: number): Promise<void> {
+    const kept = this.events().filter((e) => typeof e.step !== "number" || e.step <= step);
+    await writeFileAtomic(this.file("metrics"), kept.map((e) => `${JSON.stringify(e)}\n`).join(""));
+  }
+
+  async read(name: keyof typeof FILES, what: string): Promise<Uint8Array> {
+    return readFileChecked(this.file(name), what);
+  }
+
+  async write(name: keyof typeof FILES, content: Uint8Array | string): Promise<void> {
+    await writeFileAtomic(this.file(name), content);
+  }
+}

@@ -1,0 +1,157 @@
+/** Recipes: defaults, overrides, and errors that name path, line, expected, found and the nearest right key. */
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { SpikeloomError } from "spikeloom";
+import { describe, expect, it } from "vitest";
+import { durationSeconds, loadRecipe, parseRecipe, recipeToYaml } from "../src/recipe.ts";
+
+const MINIMAL = `model:
+  name: sdt-v1/mnist
+data: { name: mnist }
+train:
+  epochs: 2
+`;
+
+function problem(source: string, sets: string[] = [], known = {}): string {
+  try {
+    parseRecipe(source, "r.yml", sets, known);
+  } catch (error) {
+    expect(error).toBeInstanceOf(SpikeloomError);
+    return (error as Error).message;
+  }
+  throw new Error("the recipe was taken");
+}
+
+describe("a recipe that is right", () => {
+  it("fills in every default", () => {
+    const recipe = parseRecipe(MINIMAL, "some/where/mnist small.yml");
+    expect(recipe).toMatchObject({
+      name: "mnist-small",
+      model: { name: "sdt-v1/mnist", config: {} },
+      data: { name: "mnist", augment: { shift: 0 } },
+      seed: 0,
+      saveEvery: 1,
+    });
+    expect(recipe.train.optimizer).toEqual({ name: "adamw", lr: 1e-3, weightDecay: 0.01, betas: [0.9, 0.999], eps: 1e-8 });
+    expect(recipe.train.schedule).toEqual({ name: "cosine", warmupEpochs: 0, warmupLr: 0, minLr: 0, per: "step" });
+    expect(recipe.train.loss).toEqual({});
+  });
+
+  it("is the same recipe when written and read again", () => {
+    const sets = ["train.loss.tet={}", "train.optimizer={name: sgd, nesterov: true}", "train.schedule.name=step", "saveEvery=90s"];
+    const recipe = parseRecipe(MINIMAL, "r.yml", sets);
+    expect(recipe.train.loss.tet).toEqual({ lambda: 1e-3, means: 1 });
+    expect(recipe.train.schedule).toMatchObject({ name: "step", decayEpochs: 30 });
+    expect(parseRecipe(recipeToYaml(recipe), "other.yml")).toEqual(recipe);
+  });
+
+  it("is read from a file", async () => {
+    const path = join(await mkdtemp(join(tmpdir(), "spikeloom-recipe-")), "mine.yml");
+    await writeFile(path, MINIMAL);
+    expect((await loadRecipe(path, ["train.epochs=7"])).train.epochs).toBe(7);
+    await expect(loadRecipe(`${path}.no`)).rejects.toThrow(/cannot read recipe .*mine\.yml\.no/);
+  });
+});
+
+describe("--set", () => {
+  it("takes YAML values, makes missing parents and reaches into lists", () => {
+    const recipe = parseRecipe(`${MINIMAL}out:\n`, "r.yml", [
+      "train.optimizer.name=adamw",
+      "train.optimizer.betas=[0.8, 0.99]",
+      "train.optimizer.betas.0=0.7",
+      "model.config.depth=3",
+      "data.augment.shift=2",
+      "train.clipNorm=1e0",
+      "out=a=b",
+    ]);
+    expect(recipe.train.optimizer).toMatchObject({ betas: [0.7, 0.99] });
+    expect(recipe).toMatchObject({ model: { config: { depth: 3 } }, data: { augment: { shift: 2 } }, train: { clipNorm: 1 }, out: "a=b" });
+  });
+
+  it("refuses what is no assignment, no YAML, or below a value", () => {
+    expect(problem(MINIMAL, ["train.epochs"])).toBe(
+      "--set train.epochs: expected path=value with a dotted path, such as --set train.optimizer.lr=0.001.",
+    );
+    expect(problem(MINIMAL, ["train..epochs=1"])).toContain("expected path=value");
+    expect(problem(MINIMAL, ["train.epochs=[1"])).toContain("--set train.epochs=[1: the value is not YAML");
+    expect(problem(MINIMAL, ["train.epochs.x=1"])).toBe("--set train.epochs.x=1: train.epochs is 2, which has no parts to set.");
+  });
+
+  it("is named as the origin of a wrong value", () => {
+    expect(problem(MINIMAL, ["train.epochs=ten"])).toBe('r.yml: --set: train.epochs: expected a whole number >= 1, found "ten".');
+  });
+
+  it("cannot reach prototypes", () => {
+    expect(problem(MINIMAL, ["__proto__.polluted=1"])).toContain("__proto__");
+    expect(({} as { polluted?: number }).polluted).toBeUndefined();
+  });
+});
+
+describe("a wrong recipe", () => {
+  it.each([
+    ["train:\n  epoch: 1\n", "train.epoch is no key of a recipe. Did you mean train.epochs?"],
+    ["train:\n  epochs: 1\n  lr: 0.1\n", "train.lr is no key of a recipe. Did you mean train.optimizer.lr?"],
+    [
+      "train:\n  epochs: 1\n  optimizer: { name: sgd, betas: [0.9, 0.99] }\n",
+      "train.optimizer.betas is no key of a recipe. train.optimizer has name, lr",
+    ],
+    ["train:\n  epochs: 1\n  optimizer: { name: sgd, momentun: 0.5 }\n", "Did you mean train.optimizer.momentum?"],
+    ["train:\n  epochs: 1\nsead: 3\n", "sead is no key of a recipe. Did you mean seed?"],
+  ])("names the nearest key: %j", (source, expected) => {
+    expect(problem(`model: { name: m }\ndata: { name: mnist }\n${source}`)).toContain(expected);
+  });
+
+  it.each([
+    ["train.epochs=1.5", "train.epochs: expected a whole number >= 1, found 1.5."],
+    ["train.batchSize=0", "train.batchSize: expected a whole number >= 1, found 0."],
+    ["train.optimizer.lr=-1", "train.optimizer.lr: expected a number > 0, found -1."],
+    ["train.optimizer.betas=[0.9, 1]", "train.optimizer.betas.1: expected a number from 0 to below 1, found 1."],
+    ["train.optimizer.betas=0.9", "train.optimizer.betas: expected two numbers, such as [0.9, 0.999], found 0.9."],
+    ["train.optimizer.name=adamv", 'train.optimizer.name: expected one of adamw, sgd, found "adamv". Did you mean "adamw"?'],
+    ["train.schedule=cosine", 'train.schedule: expected a mapping, found "cosine".'],
+    ["device=gpu", 'device: expected one of auto, native, wasm, reference, found "gpu".'],
+    ["device=natve", 'found "natve". Did you mean "native"?'],
+    ["train.clipNorm=", "train.clipNorm: expected a number > 0, found nothing."],
+    ["saveEvery=5 days", 'saveEvery: expected minutes as a number, or a duration such as "30s", "5m" or "1h", found "5 days".'],
+    ["data=[1, 2]", "data: expected a mapping, found the list [1,2]."],
+    ["name=../up", 'name: expected letters, digits, dots, dashes and underscores, not beginning with a dot or dash, found "../up".'],
+    ["train.optimizer={lr: 1}", "train.optimizer.name is missing: expected one of adamw, sgd."],
+  ])("says path, expected and found: %s", (set, expected) => {
+    expect(problem(MINIMAL.replace("train:\n", "train:\n  optimizer: { name: adamw }\n"), [set])).toContain(expected);
+  });
+
+  it("gives the line and lists all mistakes", () => {
+    expect(problem("model:\n  name: 3\ndata: { name: mnist }\ntrain: {}\nsaevEvery: 1\n")).toBe(
+      [
+        "r.yml: 3 mistakes",
+        "  line 2: model.name: expected text, found 3.",
+        "  line 4: train.epochs is missing: expected a whole number >= 1.",
+        "  line 5: saevEvery is no key of a recipe. Did you mean saveEvery?",
+      ].join("\n"),
+    );
+  });
+
+  it("gives line and column of a YAML mistake", () => {
+    expect(problem("model:\n  name: [a\ntrain: 1\n")).toMatch(/^r\.yml:3:1: this is not YAML: /);
+    expect(problem("seed: 1\nseed: 2\n")).toMatch(/^r\.yml:2:1: this is not YAML: .*unique/);
+    expect(problem("- a\n- b\n")).toBe('r.yml: expected a mapping (name: value lines), found the list ["a","b"].');
+    expect(problem("")).toContain("model is missing: expected a mapping.");
+  });
+
+  it("asks the caller which models and data sets there are", () => {
+    const known = { models: () => ["sdt-v1/mnist", "sdt-v1/cifar"], datasets: () => ["mnist", "fashion-mnist"] };
+    expect(parseRecipe(MINIMAL, "r.yml", [], known).model.name).toBe("sdt-v1/mnist");
+    expect(problem(MINIMAL, ["model.name=sdt-v1/mnits"], known)).toBe(
+      'r.yml: --set: model.name: there is no model "sdt-v1/mnits". Did you mean "sdt-v1/mnist"?',
+    );
+    expect(problem(MINIMAL.replace("{ name: mnist }", "{ name: imagenet }"), [], known)).toBe(
+      'r.yml: line 3: data.name: there is no data set "imagenet". There are mnist, fashion-mnist.',
+    );
+  });
+});
+
+it("durations are minutes, or carry their unit", () => {
+  expect([1, "90s", "5m", " 1.5 h", "2"].map(durationSeconds)).toEqual([60, 90, 300, 5400, 120]);
+  expect([0, -1, "", "5d", "m", Number.NaN].map(durationSeconds)).toEqual(Array(6).fill(undefined));
+});

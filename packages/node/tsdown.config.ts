@@ -1,0 +1,13 @@
+/** The Node side: the command and what programs import. Dependencies stay outside, spikeloom among them. */
+import { defineConfig } from "tsdown";
+
+export default defineConfig({
+  entry: ["src/cli.ts", "src/index.ts"],
+  format: "esm",
+  platform: "node",
+  target: "node20",
+  dts: { entry: "src/index.ts" },
+  fixedExtension: false,
+  tsconfig: "../../tsconfig.json",
+  deps: { neverBundle: [/^spikeloom($|\/)/, "commander", "yaml", "zod", "node-api-headers"] },
+});

@@ -1,0 +1,70 @@
+/**
+ * One runner for every parity fixture. It dispatches on what a fixture says of itself (`system`, `kind`), never on its file
+ * name: a further fixture of a known kind runs with no new code.
+ */
+import { engineInfo, models, scope } from "spikeloom";
+import { moduleChecks } from "./checks/model.ts";
+import { plifChecks, lifChecks, quantiserChecks } from "./checks/neurons.ts";
+import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
+import type { Check } from "./compare.ts";
+import { type Fixture, readFixture } from "./fixture.ts";
+
+export interface Outcome {
+  fixture: Fixture;
+  checks: Check[];
+  ok: boolean;
+  /** The check that came nearest to failing, or failed worst. */
+  worst: Check;
+  seconds: number;
+}
+
+type KindChecks = (fixture: Fixture, double: boolean) => Check[];
+
+/** Kinds that are no module of a system, by system and kind. */
+const UNITS: Readonly<Record<string, KindChecks>> = {
+  "sdt-v1/unit_lif": lifChecks,
+  "sdt-v1/unit_plif": plifChecks,
+  "sdt-v3/unit-neuron": quantiserChecks,
+  "sdt-v1/unit_sdsa_operator": operatorChecks,
+  "sdt-v1/unit_erode": erodeChecks,
+};
+
+/** The checks of a fixture's kind, or undefined when none is known. */
+export function checksFor({ system, kind }: Fixture): KindChecks | undefined {
+  const unit = UNITS[`${system}/${kind}`];
+  if (unit) return unit;
+  return models.systems.find((s) => s.name === system)?.official[kind] ? moduleChecks : undefined;
+}
+
+/** Run one fixture on the device in use. An unknown kind fails. */
+export function runFixture(path: string): Outcome {
+  const fixture = readFixture(path);
+  const start = performance.now();
+  let checks: Check[];
+  const run = checksFor(fixture);
+  if (!run) checks = [failure(`unknown kind "${fixture.kind}" of system "${fixture.system}"`)];
+  else {
+    try {
+      checks = scope(() => run(fixture, engineInfo().device === "reference"));
+      if (!checks.length) checks = [failure("nothing was compared")];
+    } catch (error) {
+      checks = [failure(error instanceof Error ? (process.env.SPIKELOOM_DEBUG ? `${error.stack}` : error.message) : String(error))];
+    }
+  }
+  const ratio = (c: Check) => (c.ok ? (c.tolerance ? c.difference / c.tolerance : 0) : Number.POSITIVE_INFINITY);
+  const worst = checks.reduce((a, b) => (ratio(b) > ratio(a) ? b : a));
+  return { fixture, checks, ok: checks.every((c) => c.ok), worst, seconds: (performance.now() - start) / 1000 };
+}
+
+function failure(note: string): Check {
+  return { what: "run", difference: Number.POSITIVE_INFINITY, tolerance: 0, flips: 0, ok: false, note };
+}
+
+/** One line: verdict, fixture, the largest difference against its tolerance, flipped spikes, number of checks. */
+export function describe({ fixture, checks, ok, worst, seconds }: Outcome): string {
+  const flips = checks.reduce((n, c) => n + c.flips, 0);
+  const head = `${ok ? "pass" : "FAIL"}  ${fixture.system}/${fixture.kind}  ${fixture.file}  ${engineInfo().device}`;
+  const failed = checks.filter((c) => !c.ok);
+  const tail = `${worst.what}: ${worst.difference.toExponential(1)} (tolerance ${worst.tolerance.toExponential(1)})${worst.note ? `, ${worst.note}` : ""}; flips ${flips}; ${checks.length} checks; ${seconds.toFixed(1)} s`;
+  return `${head}  ${tail}${failed.length > 1 ? `; ${failed.length} failed: ${failed.slice(0, 4).map((c) => c.what).join(", ")}` : ""}`;
+}
