@@ -209,7 +209,8 @@ INLINE void sum_taps4(const Tap* taps, int64_t count, const float* start, float*
 }
 
 KERNEL(dwconv2d) {
-  const int64_t h = a.h, w = a.w, c = a.co, oh = a.oh, ow = a.ow, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw, dh = a.dh, dw = a.dw;
+  const int64_t h = a.h, w = a.w, c = a.co, oh = a.oh, ow = a.ow, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw,
+        dh = a.dh, dw = a.dw;
   const float* x = a.x;
   const float* wt = a.wt;
   float* y = a.y;
@@ -239,7 +240,8 @@ KERNEL(dwconv2d) {
 }
 
 KERNEL(dwconv2d_grad_input) {
-  const int64_t h = a.h, w = a.w, c = a.co, oh = a.oh, ow = a.ow, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw, dh = a.dh, dw = a.dw;
+  const int64_t h = a.h, w = a.w, c = a.co, oh = a.oh, ow = a.ow, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw,
+        dh = a.dh, dw = a.dw;
   const float* gy = a.gy;
   const float* wt = a.wt;
   float* gx = a.gx;
@@ -256,7 +258,8 @@ KERNEL(dwconv2d_grad_input) {
         if (sy < 0 || sy % sh != 0 || sy / sh >= oh) continue;
         for (int64_t kx = 0; kx < kw; kx++) {
           const int64_t sx = ix + pw - kx * dw;
-          if (sx >= 0 && sx % sw == 0 && sx / sw < ow) taps[count++] = Tap{gy + ((image * oh + sy / sh) * ow + sx / sw) * c, wt + (ky * kw + kx) * c};
+          if (sx >= 0 && sx % sw == 0 && sx / sw < ow) taps[count++] = Tap{gy + ((image * oh + sy / sh) * ow + sx / sw) * c,
+              wt + (ky * kw + kx) * c};
         }
       }
       if (four)
@@ -288,7 +291,8 @@ INLINE void sum_pixels(float* to, const float* x, int64_t xstep, const float* gy
 
 // Units are blocks of channels, so that x and gy are read once for all taps; the sum goes row by row.
 KERNEL(dwconv2d_grad_weight) {
-  const int64_t h = a.h, w = a.w, c = a.co, oh = a.oh, ow = a.ow, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw, dh = a.dh, dw = a.dw;
+  const int64_t h = a.h, w = a.w, c = a.co, oh = a.oh, ow = a.ow, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw,
+        dh = a.dh, dw = a.dw;
   const int64_t units = ceil_div(c, 16), c0 = tile.begin(units) * 16, cols = least(c, tile.end(units) * 16) - c0;
   const float* x = (const float*)a.x + c0;
   const float* gy = (const float*)a.gy + c0;
@@ -304,7 +308,8 @@ KERNEL(dwconv2d_grad_weight) {
         const int64_t shift = pw - kx * dw, lo = shift > 0 ? ceil_div(shift, sw) : 0;
         const int64_t hi = w + shift > 0 ? least(ow, ceil_div(w + shift, sw)) : 0;
         if (lo < hi)
-          sum_pixels(gw + (ky * kw + kx) * c, x + ((image * h + iy) * w + lo * sw - shift) * c, sw * c, gy + (row * ow + lo) * c, c, hi - lo, cols);
+          sum_pixels(gw + (ky * kw + kx) * c, x + ((image * h + iy) * w + lo * sw - shift) * c, sw * c, gy + (row * ow + lo) * c, c,
+              hi - lo, cols);
       }
     }
   }

@@ -326,9 +326,12 @@ KERNEL(neuron_backward) {
 
 // ---------------------------------------------------------------------------------------------------- user-defined neurons
 
+// Elements that a program runs on at once: enough to hide the dispatch of an instruction, few enough for its registers to stay near.
+static const int64_t VM_BLOCK = 256;
+
 KERNEL(neuron_vm_forward) {
   const int64_t steps = a.steps, rows = a.rows, c = a.c, states = a.states, paramCount = a.paramCount, n = rows * c;
-  const int64_t words = (c + 31) / 32, limit = 128, constantAt = 1 + states + paramCount, spikeAt = constantAt + a.constantCount;
+  const int64_t words = (c + 31) / 32, limit = VM_BLOCK, constantAt = 1 + states + paramCount, spikeAt = constantAt + a.constantCount;
   const bool direct = c % 32 == 0;
   Scratch scratch{tile.scratch};
   float *scale = scratch.floats(limit), *shift = scratch.floats(limit), *registers = scratch.floats((int64_t)a.registers * limit);
@@ -375,7 +378,7 @@ KERNEL(neuron_vm_forward) {
 
 KERNEL(neuron_vm_backward) {
   const int64_t steps = a.steps, rows = a.rows, c = a.c, states = a.states, paramCount = a.paramCount, chunks = a.chunks, n = rows * c;
-  const int64_t limit = states * steps * 128 > 32 * NEURON_LIMITS_HISTORY ? 32 : 128;
+  const int64_t limit = states * steps * VM_BLOCK > 32 * NEURON_LIMITS_HISTORY ? 32 : VM_BLOCK;
   const int64_t constantAt = 1 + states + paramCount, gradAt = constantAt + a.gradConstantCount;
   Scratch scratch{tile.scratch};
   float* history = scratch.floats(steps * states * limit);  // the states before every step

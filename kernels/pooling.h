@@ -1,7 +1,7 @@
 // Pooling over windows of [n, h, w, c]: maximum, average, adaptive average, and the maximum of binary spikes.
 //
-// Every kernel is a loop over output positions with channels as vectors. Gradients gather: an input pixel collects from the
-// windows that cover it, so that no two tiles write the same place.
+// Every kernel is a loop over output positions with channels as vectors. Gradients gather (an input pixel collects from the
+// windows that cover it) or scatter within one image, so that no two tiles write the same place.
 #pragma once
 
 INLINE int64_t clamp_to(int64_t v, int64_t lo, int64_t hi) { return v < lo ? lo : v > hi ? hi : v; }
@@ -138,44 +138,49 @@ KERNEL(spike_maxpool2d) {
   }
 }
 
+// Windows scatter here, one image a unit: a window looks at each of its pixels once and stops when every channel has found its
+// first spike, which costs far less than every pixel asking each of its windows.
 KERNEL(spike_maxpool2d_grad) {
   const uint32_t* x = a.x;
   const float* gy = a.gy;
   float* gx = a.gx;
   const Axis ys = rows_of(a), xs = columns_of(a);
-  const int64_t c = a.ci, words = (c + 31) / 32;
-  for (int64_t u = tile.begin(a.n * ys.size), end = tile.end(a.n * ys.size); u < end; u++) {
-    int64_t image = u / ys.size, iy = u % ys.size;
-    const uint32_t* in = x + image * ys.size * xs.size * words;
-    for (int64_t ix = 0; ix < xs.size; ix++) {
-      float* out = gx + (u * xs.size + ix) * c;
-      zero_floats(out, c);
-      each_window(ys, xs, iy, ix, [&](int64_t oy, int64_t ox) {
-        int64_t y0, y1, x0, x1;
-        ys.inside(oy, y0, y1);
+  const int64_t c = a.ci, words = (c + 31) / 32, pixels = ys.size * xs.size;
+  for (int64_t image = tile.begin(a.n), last = tile.end(a.n); image < last; image++) {
+    const uint32_t* in = x + image * pixels * words;
+    float* out = gx + image * pixels * c;
+    zero_floats(out, pixels * c);
+    const float* g = gy + image * ys.out * xs.out * c;
+    for (int64_t oy = 0; oy < ys.out; oy++) {
+      int64_t y0, y1, x0, x1;
+      ys.inside(oy, y0, y1);
+      for (int64_t ox = 0; ox < xs.out; ox++, g += c) {
         xs.inside(ox, x0, x1);
-        const bool first_inside = iy == ys.at(oy, y0) && ix == xs.at(ox, x0);
-        const float* g = gy + ((image * ys.out + oy) * xs.out + ox) * c;
+        if (y0 == y1 || x0 == x1) continue;
         for (int64_t word = 0; word < words; word++) {
-          // The channels of this word whose gradient is this pixel's: set here and not before; set nowhere, if it is the first.
-          uint32_t before = 0, all = 0;
-          for (int64_t ky = y0; ky < y1; ky++)
-            for (int64_t kx = x0; kx < x1; kx++) {
-              int64_t py = ys.at(oy, ky), px = xs.at(ox, kx);
-              uint32_t bits = in[(py * xs.size + px) * words + word];
-              all |= bits;
-              if (py < iy || (py == iy && px < ix)) before |= bits;
+          const int64_t from = word * 32, count = c - from < 32 ? c - from : 32;
+          const auto give = [&](int64_t position, uint32_t take) {
+            for (int64_t i = 0; i < count; i += LANES) {
+              if (!(take >> i)) break;
+              const int lanes = count - i < LANES ? (int)(count - i) : LANES;
+              float* to = out + position * c + from + i;
+              vf taken = select(bits_to_mask(take >> i), load_lanes(g + from + i, lanes), vf{});
+              store_lanes(to, load_lanes(to, lanes) + taken, lanes);
             }
-          uint32_t take = in[(iy * xs.size + ix) * words + word] & ~before;
-          if (first_inside) take |= ~all;
-          int64_t stop = c - word * 32 < 32 ? c : word * 32 + 32;
-          for (int64_t i = word * 32; i < stop; i += LANES) {
-            const int lanes = stop - i < LANES ? (int)(stop - i) : LANES;
-            vf taken = select(bits_to_mask(take >> (i & 31)), load_lanes(g + i, lanes), vf{});
-            store_lanes(out + i, load_lanes(out + i, lanes) + taken, lanes);
-          }
+          };
+          uint32_t left = count == 32 ? ~0u : (1u << count) - 1;
+          for (int64_t ky = y0; ky < y1 && left; ky++)
+            for (int64_t kx = x0; kx < x1 && left; kx++) {
+              const int64_t position = ys.at(oy, ky) * xs.size + xs.at(ox, kx);
+              const uint32_t take = in[position * words + word] & left;
+              if (!take) continue;
+              left &= ~take;
+              give(position, take);
+            }
+          // Channels without a spike: a tie of zeros, whose first is the first position inside.
+          if (left) give(ys.at(oy, y0) * xs.size + xs.at(ox, x0), left);
         }
-      });
+      }
     }
   }
 }

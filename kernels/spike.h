@@ -40,7 +40,8 @@ INLINE SpikeScratch spike_scratch(char* scratch) {
 struct BitList {
 #if defined(__AVX512F__)
   vi steps, half;
-  explicit BitList(uint32_t step) : steps(vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * (int32_t)step), half(splat((int32_t)(16 * step))) {}
+  explicit BitList(uint32_t step) : steps(vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * (int32_t)step),
+      half(splat((int32_t)(16 * step))) {}
   inline uint32_t* append(uint32_t* list, uint32_t bits, uint32_t first) const {
     const vi low = steps + (int32_t)first;
     store((int32_t*)list, (vi)__builtin_ia32_compresssi512_mask(low, vi{}, (uint16_t)bits));
@@ -156,8 +157,10 @@ INLINE void spike_pass_of(const SpikePass& p, int64_t vecs) {
 
 // Decode the input rows that output rows [row, row + rows) meet at window rows [iy, iy + tall) relative to row 0's position:
 // `columns` positions of each, `n` words of a position. Fills list, start and slot.
-static void spike_decode_rows(const SpikeScratch& s, const uint32_t* x, int64_t n, int64_t pixel, int64_t w, int64_t h, int64_t columns, const BitList& bits,
-                              int64_t row, int64_t rows, int64_t oh, int64_t sh, int64_t iy, int64_t tall, int64_t position_bytes, int64_t row_bytes) {
+static void spike_decode_rows(const SpikeScratch& s, const uint32_t* x, int64_t n, int64_t pixel, int64_t w, int64_t h, int64_t columns,
+    const BitList& bits,
+                              int64_t row, int64_t rows, int64_t oh, int64_t sh, int64_t iy, int64_t tall, int64_t position_bytes,
+                                  int64_t row_bytes) {
   uint32_t *list = s.list, *start = s.start;
   int64_t slots = 0;
   for (int64_t r = 0; r < rows;) {
@@ -183,7 +186,8 @@ INLINE int64_t spike_unit_cols(int64_t taps) { return taps > 1 ? 64 : 256; }
 // Output rows [begin, end), columns [c0, c1).
 static void spike_conv_rows(const spike_conv2d_args& a, char* memory, int64_t begin, int64_t end, int64_t c0, int64_t c1) {
   int64_t h = a.h, w = a.w, oh = a.oh, ow = a.ow;
-  const int64_t ci = a.ci, co = a.co, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw, dh = a.dh, dw = a.dw, planes = a.planes;
+  const int64_t ci = a.ci, co = a.co, kh = a.kh, kw = a.kw, sh = a.sh, sw = a.sw, ph = a.ph, pw = a.pw, dh = a.dh, dw = a.dw,
+        planes = a.planes;
   const int64_t words = ceil_div(ci, 32), pixel = words * planes;
   const uint32_t* x = a.x;
   const float* wt = a.wt;
@@ -229,7 +233,8 @@ static void spike_conv_rows(const spike_conv2d_args& a, char* memory, int64_t be
           for (int64_t ky = 0; ky < kh; ky += share) {
             const int64_t n = least(group, words - g), channels = least(n * 32, ci - g * 32);
             p.tap_bytes = direct ? ci * row_bytes : n * 32 * row_bytes;
-            spike_decode_rows(p.scratch, x + from * pixel + plane * words + g, n, pixel, w, h, columns, bits, row, rows, oh, sh, ky * dh - ph, tall, p.tap_bytes,
+            spike_decode_rows(p.scratch, x + from * pixel + plane * words + g, n, pixel, w, h, columns, bits, row, rows, oh, sh,
+                ky * dh - ph, tall, p.tap_bytes,
                               row_bytes);
             for (int64_t col = c0; col < c1; col += SPIKE_COLS) {
               p.cols = least(SPIKE_COLS, c1 - col);
@@ -241,7 +246,8 @@ static void spike_conv_rows(const spike_conv2d_args& a, char* memory, int64_t be
                   const float* weights = wt + ((s * kw + kx) * ci + g * 32) * co + col;
                   p.weights = direct ? weights : p.scratch.rows;
                   for (int64_t t = 0; t < p.taps && !direct; t++)
-                    pack_scaled(p.scratch.rows + t * n * 32 * vecs * LANES, weights + t * ci * co, co, channels, p.cols, vecs * LANES, (float)(1u << plane));
+                    pack_scaled(p.scratch.rows + t * n * 32 * vecs * LANES, weights + t * ci * co, co, channels, p.cols, vecs * LANES,
+                        (float)(1u << plane));
                   p.iy = s * dh - ph, p.ix = x0 - from + kx * dw;
                   p.first = plane == 0 && g == 0 && s == 0 && kx == 0;
                   p.last = plane == planes - 1 && g + group >= words && s == kh - 1 && kx + taps_most >= kw;
@@ -254,11 +260,13 @@ static void spike_conv_rows(const spike_conv2d_args& a, char* memory, int64_t be
 }
 
 KERNEL(spike_conv2d) {
-  const int64_t rows = (int64_t)a.n * (int64_t)a.oh, co = a.co, high = spike_unit_rows(a.ow), wide = spike_unit_cols((int64_t)a.kh * (int64_t)a.kw);
+  const int64_t rows = (int64_t)a.n * (int64_t)a.oh, co = a.co, high = spike_unit_rows(a.ow),
+        wide = spike_unit_cols((int64_t)a.kh * (int64_t)a.kw);
   const int64_t down = ceil_div(rows, high), units = down * ceil_div(co, wide), end = tile.end(units);
   for (int64_t u = tile.begin(units); u < end;) {
     const int64_t block = u / down, last = least(end, (block + 1) * down);
-    spike_conv_rows(a, tile.scratch, (u - block * down) * high, least(rows, (last - block * down) * high), block * wide, least(co, (block + 1) * wide));
+    spike_conv_rows(a, tile.scratch, (u - block * down) * high, least(rows, (last - block * down) * high), block * wide, least(co,
+        (block + 1) * wide));
     u = last;
   }
 }
@@ -291,7 +299,8 @@ INLINE void transpose32(u4* a) {
 
 // to[c][0..cols) += factor * sum of the rows in list c, for `channels` lists.
 template <int V>
-static __attribute__((noinline)) void add_lists(float* to, int64_t stride, const uint32_t* list, const uint32_t* start, int64_t channels, uintptr_t rows,
+static __attribute__((noinline)) void add_lists(float* to, int64_t stride, const uint32_t* list, const uint32_t* start, int64_t channels,
+    uintptr_t rows,
                                                 int64_t cols, float factor) {
   const vf f = splat(factor);
   const int part = (int)(cols - (V - 1) * LANES);
@@ -321,10 +330,10 @@ INLINE AddLists add_lists_of(int64_t vecs) {
 #define SPIKE_UNIT_COLS 64
 INLINE int64_t spike_unit_channels(int64_t ci, int64_t co) { return ceil_div(ceil_div(ci * ceil_div(co, SPIKE_UNIT_COLS), 8), 8) * 8; }
 
-// Positions of a block: of gy rows in scratch, and of the words that meet them.
-#define SPIKE_POSITIONS 512
-#define SPIKE_POSITIONS_USUAL 192
-#define SPIKE_POSITIONS_SHARED 320
+// Positions of a block: rows of gy in scratch, and the words that meet them.
+#define SPIKE_POSITIONS 512         // room in scratch
+#define SPIKE_POSITIONS_USUAL 192   // where each tap gathers its own words
+#define SPIKE_POSITIONS_SHARED 320  // where taps share lists, borders included
 
 struct SpikeGrad {
   const spike_conv2d_grad_weight_args& a;
@@ -351,16 +360,19 @@ struct SpikeGrad {
     for (int64_t col = c0; col < c1; col += SPIKE_COLS) {
       const int64_t cols = least(SPIKE_COLS, c1 - col);
       const float* rows = gy + (col - c0) * SPIKE_POSITIONS + shift * vecs * LANES;
-      add_lists_of<SPIKE_VECS>(ceil_div(cols, LANES))(gw + (tap * ci + channel) * co + col, co, list, start, channels, (uintptr_t)rows, cols, factor);
+      add_lists_of<SPIKE_VECS>(ceil_div(cols, LANES))(gw + (tap * ci + channel) * co + col, co, list, start, channels, (uintptr_t)rows,
+          cols, factor);
     }
   }
   // Copy `count` positions of gy to position `at`.
   void pack(int64_t at, const float* from, int64_t count) const {
     for (int64_t col = c0; col < c1; col += SPIKE_COLS)
-      pack_scaled(gy + (col - c0) * SPIKE_POSITIONS + at * vecs * LANES, from + col, a.co, count, least(SPIKE_COLS, c1 - col), vecs * LANES, 1);
+      pack_scaled(gy + (col - c0) * SPIKE_POSITIONS + at * vecs * LANES, from + col, a.co, count, least(SPIKE_COLS, c1 - col),
+          vecs * LANES, 1);
   }
   void clear(int64_t at, int64_t count) const {
-    for (int64_t col = c0; col < c1; col += SPIKE_COLS) zero_floats(gy + (col - c0) * SPIKE_POSITIONS + at * vecs * LANES, count * vecs * LANES);
+    for (int64_t col = c0; col < c1; col += SPIKE_COLS) zero_floats(gy + (col - c0) * SPIKE_POSITIONS + at * vecs * LANES,
+        count * vecs * LANES);
   }
   // f(word, first channel, channels, plane) for the unit's channels, word by word.
   template <class F>
@@ -374,7 +386,8 @@ struct SpikeGrad {
 
   // Any stride: blocks of output positions; each tap gathers the words that it meets.
   void by_tap() const {
-    const int64_t words = ceil_div((int64_t)a.ci, 32), step = words * (int64_t)a.planes, kw = a.kw, h = a.h, w = a.w, oh = a.oh, ow = a.ow, sw = a.sw;
+    const int64_t words = ceil_div((int64_t)a.ci, 32), step = words * (int64_t)a.planes, kw = a.kw, h = a.h, w = a.w, oh = a.oh,
+          ow = a.ow, sw = a.sw;
     const int64_t positions = (int64_t)a.n * oh * ow;
     for (int64_t at = 0; at < positions; at += SPIKE_POSITIONS_USUAL) {
       const int64_t count = least(SPIKE_POSITIONS_USUAL, positions - at), padded = ceil_div(count, 32) * 32;
@@ -403,7 +416,8 @@ struct SpikeGrad {
   // all taps share one set of lists. A block is a few rows of an image, or a few whole images; in both gy and words each row
   // has `across` positions, each image part `rows` + margin rows.
   void by_input() const {
-    const int64_t words = ceil_div((int64_t)a.ci, 32), step = words * (int64_t)a.planes, kh = a.kh, kw = a.kw, h = a.h, w = a.w, oh = a.oh, ow = a.ow;
+    const int64_t words = ceil_div((int64_t)a.ci, 32), step = words * (int64_t)a.planes, kh = a.kh, kw = a.kw, h = a.h, w = a.w,
+          oh = a.oh, ow = a.ow;
     const int64_t margin_y = (kh - 1) * (int64_t)a.dh, margin_x = (kw - 1) * (int64_t)a.dw;
     const int64_t wide = ceil_div(w, ceil_div(w, 64)), across = wide + margin_x, lines = SPIKE_POSITIONS_SHARED / across - margin_y;
     const int64_t high = least(h, lines > 1 ? lines : 1), parts_in_image = ceil_div(h, high), part = (high + margin_y) * across;
@@ -413,7 +427,8 @@ struct SpikeGrad {
         const int64_t count = least(together, parts - first), padded = ceil_div(count * part, 32) * 32;
         for (int64_t q = 0; q < count; q++) {
           const int64_t image = (first + q) / parts_in_image, oy0 = (first + q) % parts_in_image * high + (int64_t)a.ph - margin_y;
-          const int64_t ox0 = left + (int64_t)a.pw - margin_x, lo = ox0 < 0 ? least(-ox0, across) : 0, inside = ow - ox0 < across ? ow - ox0 : across;
+          const int64_t ox0 = left + (int64_t)a.pw - margin_x, lo = ox0 < 0 ? least(-ox0, across) : 0,
+                inside = ow - ox0 < across ? ow - ox0 : across;
           const int64_t hi = inside > lo ? inside : lo;
           for (int64_t r = 0; r < high + margin_y; r++) {
             const int64_t oy = oy0 + r, at = q * part + r * across;
@@ -445,9 +460,11 @@ struct SpikeGrad {
 };
 
 KERNEL(spike_conv2d_grad_weight) {
-  const int64_t ci = a.ci, co = a.co, taps = (int64_t)a.kh * (int64_t)a.kw, channels = spike_unit_channels(ci, co), down = ceil_div(ci, channels);
+  const int64_t ci = a.ci, co = a.co, taps = (int64_t)a.kh * (int64_t)a.kw, channels = spike_unit_channels(ci, co), down = ceil_div(ci,
+        channels);
   const int64_t units = down * ceil_div(co, SPIKE_UNIT_COLS), end = tile.end(units);
-  const bool shared = taps > 1 && (int64_t)a.sh == 1 && (int64_t)a.sw == 1 && ((int64_t)a.kh - 1) * (int64_t)a.dh <= 4 && ((int64_t)a.kw - 1) * (int64_t)a.dw <= 8;
+  const bool shared = taps > 1 && (int64_t)a.sh == 1 && (int64_t)a.sw == 1 && ((int64_t)a.kh - 1) * (int64_t)a.dh <= 4 &&
+      ((int64_t)a.kw - 1) * (int64_t)a.dw <= 8;
   for (int64_t u = tile.begin(units); u < end;) {
     // The units of one block of columns are neighbours: take them together, so that gy is packed once.
     const int64_t block = u / down, last = least(end, (block + 1) * down);
@@ -466,7 +483,7 @@ KERNEL(spike_conv2d_grad_weight) {
 
 // ---------------------------------------------------------------- operations on packed spikes
 
-// f(first channel, channels) for every LANES channels of a row, the last one possibly fewer; and their bits.
+// The bits of LANES channels from channel c (a multiple of LANES) on.
 INLINE uint32_t row_bits(const uint32_t* row, int64_t c) { return (row[c >> 5] >> (c & 31)) & (uint32_t)((1ull << LANES) - 1); }
 
 KERNEL(spike_pack) {

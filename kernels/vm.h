@@ -202,6 +202,12 @@ static void run_program(const Program& program, float* registers, int64_t stride
       case VM_where:
         for (int64_t i = 0; i < count; i += LANES) store(d + i, select(load(a + i) != 0.0f, load(b + i), load(c + i)));
         break;
+      case VM_mulAdd:
+        for (int64_t i = 0; i < count; i += LANES) store(d + i, load(a + i) * load(b + i) + load(c + i));
+        break;
+      case VM_subMul:
+        for (int64_t i = 0; i < count; i += LANES) store(d + i, load(c + i) - load(a + i) * load(b + i));
+        break;
       case VM_surrogate:
         surrogate_block(surrogate, a, 0.0f, d, count);
         break;

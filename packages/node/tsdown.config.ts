@@ -6,8 +6,9 @@ export default defineConfig({
   format: "esm",
   platform: "node",
   target: "node20",
-  dts: { entry: "src/index.ts" },
+  dts: true,
   fixedExtension: false,
   tsconfig: "../../tsconfig.json",
+  inputOptions: { checks: { pluginTimings: false } },
   deps: { neverBundle: [/^spikeloom($|\/)/, "commander", "yaml", "zod", "node-api-headers"] },
 });

@@ -34,12 +34,24 @@ export function integers(shape: Shape, seed: number, n: number): Tensor {
 
 /** A random spike tensor: values scale * integer in [0, 2^planes). */
 export function drawSpikes(shape: Shape, seed: number, format: SpikeFormat = { planes: 1, scale: 1 }): Tensor {
-  return scope(() => integers(shape, seed, 2 ** format.planes).to("f32").mul(format.scale).toSpikes(format));
+  return scope(() =>
+    integers(shape, seed, 2 ** format.planes)
+      .to("f32")
+      .mul(format.scale)
+      .toSpikes(format),
+  );
 }
 
 /** Shapes of a few small axes. */
 export function shapes(min = 0, max = 4): fc.Arbitrary<number[]> {
   return fc.array(fc.integer({ min: 1, max: 4 }), { minLength: min, maxLength: max });
+}
+
+/** Check a tensor's values against a list, to `digits` decimals. */
+export function expectClose(found: Tensor, expected: ArrayLike<number>, digits = 9): void {
+  const values = found.dataSync();
+  expect(values.length).toBe(expected.length);
+  for (let i = 0; i < expected.length; i++) expect(values[i], `element ${i}`).toBeCloseTo(expected[i] as number, digits);
 }
 
 /** Few runs, the same every time. */
@@ -64,7 +76,11 @@ export interface GradcheckOptions {
  * Compare the gradients of every f32 input of `fn`, weighted at random, with central differences. Other inputs are constants.
  * Random draws inside `fn` repeat. The reference device must run. Also checks that nothing leaks.
  */
-export function gradcheck(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[], { step = 1e-6, tolerance = 1e-6 }: GradcheckOptions = {}): void {
+export function gradcheck(
+  fn: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly Tensor[],
+  { step = 1e-6, tolerance = 1e-6 }: GradcheckOptions = {},
+): void {
   if (engineInfo().device !== "reference") throw new Error(`gradcheck needs the reference device, found ${engineInfo().device}`);
   const draws = randomness().state();
   const call = (leaves: readonly Tensor[]) => {
@@ -80,7 +96,8 @@ export function gradcheck(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly 
     const y = call(leaves);
     const weights = numbers(y.size, 99, -1, 1);
     backward(y, { gradient: tensor(Float64Array.from(weights), y.shape, "f32") });
-    const value = () => scope(() => noGrad(() => call(leaves).dataSync().reduce((sum, v, i) => sum + v * (weights[i] as number), 0)));
+    const value = () =>
+      scope(() => noGrad(() => Array.from(call(leaves).dataSync()).reduce((sum, v, i) => sum + v * (weights[i] as number), 0)));
     leaves.forEach((leaf, k) => {
       if (!leaf.requiresGrad) return;
       const analytic = leaf.grad?.dataSync() ?? new Float64Array(leaf.size);
@@ -99,7 +116,9 @@ export function gradcheck(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly 
         const numeric = (above - below) / (2 * h);
         const found = analytic[i] as number;
         if (!(Math.abs(found - numeric) <= tolerance * Math.max(1, Math.abs(found), Math.abs(numeric))))
-          throw new Error(`gradient of input ${k} [${leaf.shape}], element ${i} (${at}): backward gives ${found}, differences give ${numeric}`);
+          throw new Error(
+            `gradient of input ${k} [${leaf.shape}], element ${i} (${at}): backward gives ${found}, differences give ${numeric}`,
+          );
       }
     });
   });

@@ -29,7 +29,8 @@ export function addonTarget(): string {
 export function findAddon(): string | undefined {
   const named = process.env.SPIKELOOM_NATIVE;
   if (named) {
-    if (!existsSync(named)) throw new SpikeloomError(`SPIKELOOM_NATIVE: there is no file ${named}. Correct the path, or unset the variable.`);
+    if (!existsSync(named))
+      throw new SpikeloomError(`SPIKELOOM_NATIVE: there is no file ${named}. Correct the path, or unset the variable.`);
     return named;
   }
   return [addonTarget(), cached()].find((path) => existsSync(path));
@@ -40,7 +41,9 @@ export function addonIsas(path: string): string[] {
   try {
     return (createRequire(import.meta.url)(path) as { isas(): string[] }).isas();
   } catch (error) {
-    throw new SpikeloomError(`the native addon ${path} does not load: ${error instanceof Error ? error.message : error}. Build it anew: npx spikeloom native build`);
+    throw new SpikeloomError(
+      `the native addon ${path} does not load: ${error instanceof Error ? error.message : error}. Build it anew: npx spikeloom native build`,
+    );
   }
 }
 
@@ -60,7 +63,9 @@ export async function buildAddon(output = addonTarget()): Promise<string> {
   const clone = cloneRoot();
   const sources = clone ? join(clone, "kernels") : join(packageRoot, "kernels");
   if (!existsSync(join(sources, "generated/kernel_table.h"))) {
-    throw new SpikeloomError(`the kernel sources in ${sources} are not complete. ${clone ? "Run `npm run build` in the clone." : "Install @spikeloom/cli anew."}`);
+    throw new SpikeloomError(
+      `the kernel sources in ${sources} are not complete. ${clone ? "Run `npm run build` in the clone." : "Install @spikeloom/cli anew."}`,
+    );
   }
   const headers = (createRequire(import.meta.url)("node-api-headers") as { include_dir: string }).include_dir;
   try {

@@ -44,7 +44,7 @@ function rasterOf({ layer, values, steps, batch, neurons }: Recorded, sample: nu
   const fired = new Uint8Array(steps * shown);
   for (let t = 0; t < steps; t++)
     for (let n = 0; n < shown; n++) fired[t * shown + n] = values[(t * batch + sample) * neurons + Math.floor((n * neurons) / shown)] ? 1 : 0;
-  return { layer: shown < neurons ? `${layer} (${shown} of ${neurons})` : layer, timeSteps: steps, neurons: shown, bits: packBits(fired) };
+  return { layer, timeSteps: steps, neurons: shown, ofNeurons: neurons, bits: packBits(fired) };
 }
 
 /** One test image of each class, as far as they come among the first thousand. */

@@ -17,9 +17,11 @@ const COMMANDS = {
   native: () => import("./commands/native.ts"),
 };
 
-/** A command's module, as `main` uses it; `run` gives the exit code where that is not 0. */
+/** A command's module, as `main` uses it: `run` gives the exit code, or nothing for 0. */
 export type CommandLoaders = {
-  readonly [K in keyof typeof COMMANDS]: () => Promise<{ run(options: Parameters<Awaited<ReturnType<(typeof COMMANDS)[K]>>["run"]>[0]): Promise<number | void> }>;
+  readonly [K in keyof typeof COMMANDS]: () => Promise<{
+    run(options: Parameters<Awaited<ReturnType<(typeof COMMANDS)[K]>>["run"]>[0]): Promise<unknown>;
+  }>;
 };
 
 export interface MainOptions {
@@ -38,8 +40,9 @@ export async function main(args: readonly string[], options: MainOptions = {}): 
   // `spikeloom models | head` closes the pipe early: that is no error.
   process.stdout.on("error", stopAtClosedPipe);
   let code = 0;
-  const start = async (work: Promise<number | void>) => {
-    code = (await work) ?? 0;
+  const start = async (work: Promise<unknown>) => {
+    const result = await work;
+    if (typeof result === "number") code = result;
   };
   try {
     await program(commands, start, out, err).parseAsync([...args], { from: "user" });
@@ -68,7 +71,7 @@ export function describe(error: unknown): string {
   return `error: ${message}\nThis is a mistake in spikeloom, not in what you did. ${mend}${stack}`;
 }
 
-type Start = (work: Promise<number | void>) => Promise<void>;
+type Start = (work: Promise<unknown>) => Promise<void>;
 
 function program(commands: CommandLoaders, start: Start, out: (text: string) => void, err: (text: string) => void): Command {
   const root = new Command("spikeloom")
@@ -98,7 +101,11 @@ SPIKELOOM_NATIVE is the path of a native addon; SPIKELOOM_DEBUG=1 prints the sta
     .option("--out <dir>", "the run's folder (default: runs/ and the recipe's name)")
     .option("--resume <dir>", "go on with the run in this folder, bit for bit")
     .addOption(seed())
-    .option("--save-every <time>", "work between two checkpoints: minutes, or such as 30s, 5m, 1h (default: the recipe's, else 1)", duration)
+    .option(
+      "--save-every <time>",
+      "work between two checkpoints: minutes, or such as 30s, 5m, 1h (default: the recipe's, else 1)",
+      duration,
+    )
     .addOption(json("events"))
     .addHelpText(
       "after",
@@ -116,27 +123,40 @@ Examples:
     .argument("<run>", "the run's folder")
     .option("--set <key=value>", "override a value of the run's recipe, such as data.dir=FOLDER; may be repeated", collect)
     .addOption(json("the result"))
-    .addHelpText("after", "\nExamples:\n  $ spikeloom eval runs/mnist\n  $ spikeloom eval runs/mnist --device reference --set data.testLimit=100 --json")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ spikeloom eval runs/mnist\n  $ spikeloom eval runs/mnist --device reference --set data.testLimit=100 --json",
+    )
     .action((run: string, options) => start(commands.eval().then((command) => command.run({ ...options, run }))));
 
   engine(root.command("measure"))
     .summary("firing rates, synaptic operations and energy of a run")
-    .description("Per layer and in total: shapes, dense operations, firing rates, synaptic operations counted exactly, MACs and ACs, and an energy estimate.")
+    .description(
+      "Per layer and in total: shapes, dense operations, firing rates, synaptic operations counted exactly, MACs and ACs, and an energy estimate.",
+    )
     .argument("<run>", "the run's folder")
     .option("--set <key=value>", "override a value of the run's recipe; may be repeated", collect)
     .option("--images <n>", "test images to average over", whole(1))
-    .addOption(new Option("--first-layer <rule>", "count the first layer of a still image at every step (the papers' rule) or once").choices(["T", "once"]))
+    .addOption(
+      new Option("--first-layer <rule>", "count the first layer of a still image at every step (the papers' rule) or once").choices([
+        "T",
+        "once",
+      ]),
+    )
     .addOption(json("the result"))
-    .addHelpText("after", "\nExamples:\n  $ spikeloom measure runs/mnist\n  $ spikeloom measure runs/mnist --images 1000 --json > energy.json")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ spikeloom measure runs/mnist\n  $ spikeloom measure runs/mnist --images 1000 --json > energy.json",
+    )
     .action((run: string, options) => start(commands.measure().then((command) => command.run({ ...options, run }))));
 
   root
     .command("models")
     .summary("list the models, or describe one")
     .description("The models there are; for one name its configuration, parameter count and every state-dict key with its PyTorch shape.")
-    .argument("[name]", "a model, such as sdt-v1/mnist")
+    .argument("[name]", "a model, such as sdt-v1/cifar10-2-256")
     .addOption(json("the result"))
-    .addHelpText("after", "\nExamples:\n  $ spikeloom models\n  $ spikeloom models sdt-v1/cifar10 --json")
+    .addHelpText("after", "\nExamples:\n  $ spikeloom models\n  $ spikeloom models sdt-v1/cifar10-2-256 --json")
     .action((name: string | undefined, options) => start(commands.models().then(({ run }) => run({ ...options, name }))));
 
   engine(root.command("run"))
@@ -148,7 +168,10 @@ Examples:
     .requiredOption("--input <file>", "npy, or npz where there are several inputs")
     .requiredOption("--output <file>", "the npz to write")
     .option("--taps", "write every tapped intermediate result too")
-    .addHelpText("after", `\nExamples:\n  $ spikeloom run --model sdt-v1 --config '{"T": 4}' --weights net.safetensors --input x.npy --output y.npz --taps`)
+    .addHelpText(
+      "after",
+      `\nExamples:\n  $ spikeloom run --model sdt-v1 --config '{"T": 4}' --weights net.safetensors --input x.npy --output y.npz --taps`,
+    )
     .action((options) => start(commands.run().then(({ run }) => run(options))));
 
   engine(root.command("info"))
@@ -158,11 +181,16 @@ Examples:
     .addHelpText("after", "\nExamples:\n  $ spikeloom info\n  $ spikeloom info --device wasm --json")
     .action((options) => start(commands.info().then(({ run }) => run(options))));
 
-  const native = root.command("native").summary("the native accelerator").description("The native accelerator of this machine: optional, faster than WebAssembly.");
+  const native = root
+    .command("native")
+    .summary("the native accelerator")
+    .description("The native accelerator of this machine: optional, faster than WebAssembly.");
   native
     .command("build")
     .summary("compile it")
-    .description("Compile the native addon with a C++17 compiler. It goes to this user's cache (or, in a clone, to its build folder) and is found from then on.")
+    .description(
+      "Compile the native addon with a C++17 compiler. It goes to this user's cache (or, in a clone, to its build folder) and is found from then on.",
+    )
     .option("--output <file>", "where it goes instead; name it then by SPIKELOOM_NATIVE")
     .addHelpText("after", "\nExamples:\n  $ spikeloom native build\n  $ CXX=clang++ spikeloom native build")
     .action((options) => start(commands.native().then(({ run }) => run(options))));
@@ -173,7 +201,14 @@ Examples:
 /** The options of every command that starts the engine. */
 function engine(command: Command): Command {
   return command
-    .addOption(new Option("--device <name>", "what computes (default: native where it was built, else wasm)").choices(["auto", "native", "wasm", "reference"]))
+    .addOption(
+      new Option("--device <name>", "what computes (default: native where it was built, else wasm)").choices([
+        "auto",
+        "native",
+        "wasm",
+        "reference",
+      ]),
+    )
     .option("--threads <n>", "threads (default: the processors)", whole(1, 256));
 }
 
@@ -210,6 +245,7 @@ function object(text: string): Record<string, unknown> {
   } catch (error) {
     throw new InvalidArgumentError(`It is not JSON: ${(error as Error).message}.`);
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new InvalidArgumentError('Expected a JSON object such as {"T": 4}.');
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new InvalidArgumentError('Expected a JSON object such as {"T": 4}.');
   return value as Record<string, unknown>;
 }

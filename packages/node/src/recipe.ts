@@ -44,7 +44,10 @@ const per = z.enum(["step", "epoch"]).default("step");
 
 export const recipeSchema = mapping({
   /** Name of the run and of its folder below runs/; the file's name where not given. */
-  name: z.string("text").regex(/^[\w][\w.-]*$/, "letters, digits, dots, dashes and underscores, not beginning with a dot or dash").optional(),
+  name: z
+    .string("text")
+    .regex(/^[\w][\w.-]*$/, "letters, digits, dots, dashes and underscores, not beginning with a dot or dash")
+    .optional(),
   model: mapping({
     /** A name that `spikeloom models` lists. */
     name: text,
@@ -153,7 +156,8 @@ export function parseRecipe(source: string, path: string, sets: readonly string[
     throw new SpikeloomError(`${path}:${line}:${col}: this is not YAML: ${broken.message}`);
   }
   if (document.contents === null) document.contents = document.createNode({}) as unknown as NonNullable<typeof document.contents>;
-  if (!isMap(document.contents)) throw new SpikeloomError(`${path}: expected a mapping (name: value lines), found ${show(toJs(document, path))}.`);
+  if (!isMap(document.contents))
+    throw new SpikeloomError(`${path}: expected a mapping (name: value lines), found ${show(toJs(document, path))}.`);
   const fromSet = new Set<string>();
   for (const set of sets) fromSet.add(applySet(document, set));
 
@@ -162,7 +166,9 @@ export function parseRecipe(source: string, path: string, sets: readonly string[
   const problems = result.success ? unknownNames(result.data, known) : result.error.issues.flatMap((issue) => explain(issue, raw));
   if (problems.length || !result.success) {
     const located = problems.map(({ at, words }) => `${where(document, lines, fromSet, at)}${words}`);
-    throw new SpikeloomError(located.length === 1 ? `${path}: ${located[0]}` : `${path}: ${located.length} mistakes\n${located.map((l) => `  ${l}`).join("\n")}`);
+    throw new SpikeloomError(
+      located.length === 1 ? `${path}: ${located[0]}` : `${path}: ${located.length} mistakes\n${located.map((l) => `  ${l}`).join("\n")}`,
+    );
   }
   return { ...result.data, name: result.data.name ?? runName(path) };
 }
@@ -173,7 +179,11 @@ export function recipeToYaml(recipe: Recipe): string {
 }
 
 function runName(path: string): string {
-  return basename(path, extname(path)).replace(/[^\w.-]/g, "-").replace(/^[.-]+/, "") || "run";
+  return (
+    basename(path, extname(path))
+      .replace(/[^\w.-]/g, "-")
+      .replace(/^[.-]+/, "") || "run"
+  );
 }
 
 function toJs(document: Document, path: string): unknown {
@@ -241,7 +251,10 @@ function unknownKey(parent: readonly string[], key: string, raw: unknown): strin
   if (near) return `${path} is no key of a recipe. Did you mean ${[...parent, near].join(".")}?`;
   // The right word in the wrong place: `train.lr` for `train.optimizer.lr`.
   const elsewhere = allPaths(recipeSchema, [], raw);
-  const word = nearest(key, elsewhere.map((p) => p.at(-1) as string));
+  const word = nearest(
+    key,
+    elsewhere.map((p) => p.at(-1) as string),
+  );
   const twin = elsewhere.find((p) => p.at(-1) === word);
   if (twin) return `${path} is no key of a recipe. Did you mean ${twin.join(".")}?`;
   return `${path} is no key of a recipe. ${parent.join(".") || "A recipe"} has ${siblings.join(", ")}.`;
@@ -257,7 +270,8 @@ function objectSchema(schema: z.core.$ZodType, value: unknown): ObjectSchema | u
   if (!def.discriminator || !def.options) return undefined;
   const members = def.options as unknown as { shape: Record<string, { def: { values: string[] } }> }[];
   const wanted = valueAt(value, [def.discriminator]);
-  return (members.find((m) => m.shape[def.discriminator as string]?.def.values.includes(wanted as string)) ?? members[0]) as unknown as ObjectSchema;
+  return (members.find((m) => m.shape[def.discriminator as string]?.def.values.includes(wanted as string)) ??
+    members[0]) as unknown as ObjectSchema;
 }
 
 function schemaAt(path: readonly string[], raw: unknown): ObjectSchema | undefined {
@@ -284,7 +298,12 @@ function unknownNames(recipe: z.output<typeof recipeSchema>, known: KnownNames):
     const all = names && [...names];
     if (!all || all.includes(name)) return [];
     const near = nearest(name, all);
-    return [{ at, words: `${at.join(".")}: there is no ${what} ${show(name)}. ${near ? `Did you mean ${show(near)}?` : list || `There are ${all.join(", ")}.`}` }];
+    return [
+      {
+        at,
+        words: `${at.join(".")}: there is no ${what} ${show(name)}. ${near ? `Did you mean ${show(near)}?` : list || `There are ${all.join(", ")}.`}`,
+      },
+    ];
   };
   return [
     ...check(["model", "name"], recipe.model.name, known.models?.(), "model", "`spikeloom models` lists them."),
@@ -297,7 +316,9 @@ function where(document: Document, lines: LineCounter, fromSet: ReadonlySet<stri
   for (let n = at.length; n > 0; n--) {
     if (fromSet.has(at.slice(0, n).join("."))) return "--set: ";
     const parent = document.getIn(at.slice(0, n - 1), true);
-    const pair = isMap(parent) ? parent.items.find((item) => String(isNode(item.key) ? item.key.toJSON() : item.key) === at[n - 1]) : undefined;
+    const pair = isMap(parent)
+      ? parent.items.find((item) => String(isNode(item.key) ? item.key.toJSON() : item.key) === at[n - 1])
+      : undefined;
     const range = isNode(pair?.key) ? pair.key.range : undefined;
     if (range) return `line ${lines.linePos(range[0]).line}: `;
   }

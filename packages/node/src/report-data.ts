@@ -125,7 +125,10 @@ export interface ReportImage {
 export interface ReportRaster {
   readonly layer: string;
   readonly timeSteps: number;
+  /** Neurons in `bits`. */
   readonly neurons: number;
+  /** Neurons of the layer, where `bits` holds only some of them, evenly spaced. */
+  readonly ofNeurons?: number;
   /**
    * Base64 of timeSteps * neurons bits: neuron n at step t is bit (t * neurons + n) % 8, the lowest being 0, of byte
    * floor((t * neurons + n) / 8). See `packBits`.

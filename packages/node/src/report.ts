@@ -71,7 +71,8 @@ ${sections.map(({ id, title, body }) => html`<section id="${id}" aria-labelledby
 }
 
 function summarySection(s: ReportSummary, e: measure.EnergyReport | undefined): Markup {
-  const card = (name: string, value: string, note?: string) => html`<div><dt>${name}</dt><dd>${value}${note ? html`<small>${note}</small>` : undefined}</dd></div>`;
+  const card = (name: string, value: string, note?: string) =>
+    html`<div><dt>${name}</dt><dd>${value}${note ? html`<small>${note}</small>` : undefined}</dd></div>`;
   const facts: [string, string | undefined][] = [
     ["Model", s.model],
     ["Data", `${s.dataset}, ${count(s.testImages)} test images`],
@@ -114,8 +115,10 @@ function ratio({ total }: measure.EnergyReport): string {
 }
 
 function curvesSection({ steps, epochs }: ReportHistory): Markup {
-  const perStep = (pick: (s: ReportHistory["steps"][number]) => number | null | undefined) => steps.map((s) => ({ x: s.epoch, y: pick(s) }));
-  const perEpoch = (pick: (e: ReportHistory["epochs"][number]) => number | null | undefined) => epochs.map((e) => ({ x: e.epoch, y: pick(e) }));
+  const perStep = (pick: (s: ReportHistory["steps"][number]) => number | null | undefined) =>
+    steps.map((s) => ({ x: s.epoch, y: pick(s) }));
+  const perEpoch = (pick: (e: ReportHistory["epochs"][number]) => number | null | undefined) =>
+    epochs.map((e) => ({ x: e.epoch, y: pick(e) }));
   const trainLoss = steps.length ? perStep((s) => s.loss) : perEpoch((e) => e.trainLoss);
   const charts = [
     lineChart({
@@ -137,7 +140,13 @@ function curvesSection({ steps, epochs }: ReportHistory): Markup {
         { name: "test", points: perEpoch((e) => e.testAccuracy), marks: true },
       ],
     }),
-    lineChart({ title: "Learning rate", xLabel: "epoch", format: plain, scale: "zero", series: [{ name: "learning rate", points: perStep((s) => s.learningRate) }] }),
+    lineChart({
+      title: "Learning rate",
+      xLabel: "epoch",
+      format: plain,
+      scale: "zero",
+      series: [{ name: "learning rate", points: perStep((s) => s.learningRate) }],
+    }),
     lineChart({
       title: "Mean firing rate",
       xLabel: "epoch",
@@ -176,7 +185,9 @@ function confusionSection({ classes, counts }: ReportConfusion): Markup {
     return html`<td class="${i === j ? "hit" : n ? "miss" : "none"}" style="--v:${share.toFixed(3)}" title="true ${name(i)}, predicted ${name(j)}: ${n}">${n}</td>`;
   };
   return html`<p>Rows are true classes, columns predictions. ${
-    commonest.length ? `Most frequent mistakes: ${commonest.map(({ n, i, j }) => `${name(i)} taken for ${name(j)} (${n})`).join(", ")}.` : "No mistakes."
+    commonest.length
+      ? `Most frequent mistakes: ${commonest.map(({ n, i, j }) => `${name(i)} taken for ${name(j)} (${n})`).join(", ")}.`
+      : "No mistakes."
   }</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="matrix">
 <caption>Test images by true class and prediction</caption>
@@ -196,7 +207,8 @@ function bar(value: number | undefined, top: number): Markup {
 function ratesSection(rates: readonly ReportRate[]): Markup {
   const steps = Math.max(...rates.map((r) => r.perStep.length));
   const top = Math.max(Number.MIN_VALUE, ...rates.flatMap((r) => r.perStep));
-  const meter = (value: number | undefined, extra = "") => html`<div class="meter ${extra}">${bar(value, top)}<b>${percent(value, 1)}</b></div>`;
+  const meter = (value: number | undefined, extra = "") =>
+    html`<div class="meter ${extra}">${bar(value, top)}<b>${percent(value, 1)}</b></div>`;
   const mean = (r: ReportRate) => r.perStep.reduce((a, b) => a + b, 0) / (r.perStep.length || Number.NaN);
   return html`<p>Share of a layer's neurons that fire, over all test images: the mean of the steps, then each step t. A full bar is ${percent(top, 1)}.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Firing rates by layer"><table class="rates wide">
@@ -212,10 +224,10 @@ function rastersSection(samples: readonly ReportSample[]): Markup | undefined {
   const shown = samples.filter((s) => s.rasters?.length);
   if (!shown.length) return undefined;
   return html`<p>Test images and the spikes they cause: in each panel time runs to the right (one column a step), neurons downwards; a mark is a spike.</p>
-${shown.map((s) => html`<div class="sample">${digit(s)}${s.rasters?.map((r) => raster(r, s))}</div>\n`)}`;
+<div class="samples">${shown.map((s) => html`<div class="sample">${digit(s)}${s.rasters?.map((r) => raster(r, s))}</div>\n`)}</div>`;
 }
 
-function raster({ layer, timeSteps, neurons, bits }: ReportRaster, sample: ReportSample): Markup {
+function raster({ layer, timeSteps, neurons, ofNeurons = neurons, bits }: ReportRaster, sample: ReportSample): Markup {
   const packed = Buffer.from(bits, "base64");
   const fired = (t: number, n: number) => ((packed[(t * neurons + n) >> 3] ?? 0) >> ((t * neurons + n) & 7)) & 1;
   const every = Math.ceil(neurons / MOST_RASTER_ROWS);
@@ -232,8 +244,8 @@ function raster({ layer, timeSteps, neurons, bits }: ReportRaster, sample: Repor
   const rate = percent(spikes / (timeSteps * neurons || Number.NaN), 1);
   const pixel = Math.max(1, Math.floor(MOST_RASTER_ROWS / rows));
   const steps = Array.from({ length: timeSteps - 1 }, (_, t) => `M${t + 1} 0v${rows}`).join("");
-  const what = every > 1 ? `1 in ${every} of ${count(neurons)} neurons` : `${count(neurons)} neurons`;
-  return html`<figure class="raster"><svg width="96" height="${rows * pixel}" viewBox="0 0 ${timeSteps} ${rows}" preserveAspectRatio="none" shape-rendering="crispEdges" role="img" aria-label="Spikes of ${layer} for test image ${sample.index}: ${what}, ${timeSteps} steps, ${rate} firing"><path class="steps" d="${steps}"/><path d="${marks}"/></svg>
+  const what = rows < ofNeurons ? `${count(rows)} of ${count(ofNeurons)} neurons` : `${count(neurons)} neurons`;
+  return html`<figure class="raster"><svg width="92" height="${rows * pixel}" viewBox="0 0 ${timeSteps} ${rows}" preserveAspectRatio="none" shape-rendering="crispEdges" role="img" aria-label="Spikes of ${layer} for test image ${sample.index}: ${what}, ${timeSteps} steps, ${rate} firing"><path class="steps" d="${steps}"/><path d="${marks}"/></svg>
 <div class="t" aria-hidden="true"><span>t = 0</span><span>${timeSteps - 1}</span></div>
 <figcaption><strong>${breakable(layer)}</strong>${rate} firing<br>${what}</figcaption></figure>`;
 }
@@ -242,7 +254,7 @@ function attentionSection(samples: readonly ReportSample[]): Markup | undefined 
   const shown = samples.filter((s) => s.attention?.length);
   if (!shown.length) return undefined;
   return html`<p>Spike-driven self-attention lets a channel of the values V<sub>S</sub> pass only where queries and keys agree. Each map is the firing rate of V<sub>S</sub> at every position, averaged over channels and steps, before and after that mask. Both maps of a block share one scale.</p>
-${shown.map((s) => html`<div class="sample">${digit(s)}${s.attention?.map((a) => attention(a, s))}</div>\n`)}`;
+<div class="samples">${shown.map((s) => html`<div class="sample">${digit(s)}${s.attention?.map((a) => attention(a, s))}</div>\n`)}</div>`;
 }
 
 function attention({ block, width, height, before, after }: ReportAttention, sample: ReportSample): Markup {
@@ -271,7 +283,8 @@ function energySection(e: measure.EnergyReport): Markup {
   const head = ["Dense MACs a step", "Input rate", `Rate × T (${e.timeSteps})`, "Synaptic ops", "MACs", "ACs", "Energy"];
   const exact = (n: number) => html`<td title="${count(n)}">${short(n)}</td>`;
   const shape = (dims: readonly number[]) => dims.join("×");
-  const perStep = (rates: readonly number[] | null) => (rates ? rates.map((r, t) => `t = ${t}: ${percent(r)}`).join(", ") : "the input is no spike");
+  const perStep = (rates: readonly number[] | null) =>
+    rates ? rates.map((r, t) => `t = ${t}: ${percent(r)}`).join(", ") : "the input is no spike";
   return html`<p>An estimate from counted operations, not a measurement: per image, over ${count(e.samples)} images. Costs: ${e.costs.name}. Rule: ${e.rule}. The same network as an ANN would need ${energy(total.annEnergy)}: this one needs ${ratio(e)} that.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Energy by layer"><table class="wide">
 <caption>Operations and energy of one image by layer; a number under the pointer shows all its digits</caption>

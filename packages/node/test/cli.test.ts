@@ -1,11 +1,12 @@
 /** The command line: what reaches the commands, help, and how errors are told. */
-import { afterEach, describe, expect, it, vi } from "vitest";
+
 import { FormatError, SpikeloomError } from "spikeloom";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { type CommandLoaders, main } from "../src/program.ts";
 
 const NAMES = ["train", "eval", "measure", "models", "run", "info", "native"] as const;
 
-async function spikeloom(args: string[], body: () => Promise<number | void> = async () => undefined) {
+async function spikeloom(args: string[], body: () => Promise<unknown> = async () => undefined) {
   const calls: [string, unknown][] = [];
   let out = "";
   let err = "";

@@ -65,13 +65,31 @@ export function sampleReport(): ReportData {
     bits: packBits(Array.from({ length: T * neurons }, (_, i) => (random() < rate * (0.4 + 0.3 * Math.floor(i / neurons)) ? 1 : 0))),
   });
   const map = (scale: number) =>
-    Array.from({ length: 49 }, (_, i) => scale * Math.exp(-((Math.hypot((i % 7) - 3, Math.floor(i / 7) - 3) - 2) ** 2) / 2) * (0.7 + 0.3 * random()));
+    Array.from(
+      { length: 49 },
+      (_, i) => scale * Math.exp(-((Math.hypot((i % 7) - 3, Math.floor(i / 7) - 3) - 2) ** 2) / 2) * (0.7 + 0.3 * random()),
+    );
   const layer = (layer: string, type: string, input: number[], output: number[], denseOps: number, firingRate: number | null) => {
     const synOps = Math.round(denseOps * T * (firingRate ?? 1));
     const [macs, acs] = firingRate === null ? [synOps, 0] : [0, synOps];
     const perStep = firingRate === null ? null : [0.5, 0.9, 1.2, 1.4].map((f) => f * firingRate);
     const costs = { energy: macs * 4.6 + acs * 0.9, annEnergy: denseOps * 4.6 };
-    return { layer, type, input, weight: [], output, timeSteps: T, denseOps, firingRate, perStep, synOps, macs, acs, ...costs, rule: "a rule" };
+    return {
+      layer,
+      type,
+      input,
+      weight: [],
+      output,
+      timeSteps: T,
+      denseOps,
+      firingRate,
+      perStep,
+      synOps,
+      macs,
+      acs,
+      ...costs,
+      rule: "a rule",
+    };
   };
   const energyLayers = [
     layer("patch_embed.proj_conv", "Conv2d", [28, 28, 1], [28, 28, 16], 112896, null),
@@ -135,7 +153,8 @@ export function sampleReport(): ReportData {
         meanFiringRate: 0.2,
       },
     },
-    recipe: "name: mnist\nmodel:\n  name: sdt-v1/mnist\ndata:\n  name: mnist\ntrain:\n  epochs: 5\n  optimizer: { name: adamw, lr: 0.002 }\nseed: 42\n",
+    recipe:
+      "name: mnist\nmodel:\n  name: sdt-v1/mnist\ndata:\n  name: mnist\ntrain:\n  epochs: 5\n  optimizer: { name: adamw, lr: 0.002 }\nseed: 42\n",
     command: "npx spikeloom train recipes/mnist.yml --seed 42 --device native --threads 2",
   };
 }

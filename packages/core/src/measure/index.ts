@@ -1,3 +1,4 @@
-/** Firing rates, synaptic operations and energy: the `measure` namespace. */
+/** Firing rates, synaptic operations, energy, and the time of each kernel: the `measure` namespace. */
+export { type KernelProfile, type KernelTime, profileKernels } from "../runtime/profile.ts";
 export * from "./energy.ts";
 export * from "./firing.ts";

@@ -1,5 +1,10 @@
 /** Networks: modules, layers, containers, initialisers, losses. */
-export { AdaptiveAvgPool2d, AvgPool2d, MaxPool2d } from "./pooling.ts";
+
+export { type Conv1dOptions, type Conv2dOptions, conv1d, conv2d } from "../tensor/ops/conv.ts";
+export { dropout } from "../tensor/ops/dropout.ts";
+export { batchNorm, layerNorm } from "../tensor/ops/norm.ts";
+export { adaptiveAvgPool2d, avgPool2d, globalAvgPool2d, maxPool2d } from "../tensor/ops/pool.ts";
+export type { Pair } from "../tensor/ops/window.ts";
 export { ModuleList, Sequential } from "./containers.ts";
 export { Conv1d, Conv2d, type ConvOptions } from "./conv.ts";
 export * as init from "./init.ts";
@@ -7,9 +12,5 @@ export { Embedding, Linear } from "./linear.ts";
 export * from "./losses.ts";
 export * from "./module.ts";
 export { BatchNorm1d, BatchNorm2d, type BatchNormOptions, LayerNorm } from "./norm.ts";
+export { AdaptiveAvgPool2d, AvgPool2d, MaxPool2d } from "./pooling.ts";
 export { Dropout, Flatten, GELU, Identity, ReLU, Sigmoid, SiLU, Tanh } from "./simple.ts";
-export { conv1d, type Conv1dOptions, conv2d, type Conv2dOptions } from "../tensor/ops/conv.ts";
-export { dropout } from "../tensor/ops/dropout.ts";
-export { batchNorm, layerNorm } from "../tensor/ops/norm.ts";
-export { adaptiveAvgPool2d, avgPool2d, globalAvgPool2d, maxPool2d } from "../tensor/ops/pool.ts";
-export type { Pair } from "../tensor/ops/window.ts";

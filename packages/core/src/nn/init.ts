@@ -2,14 +2,15 @@
  * Initialisers. Each fills a parameter in place from the stream `init`, in the order in which PyTorch's tensor lies (so that the same
  * seed gives the same weights whatever the memory layout), and returns it.
  */
+
+import { tilesFor } from "../runtime/device.ts";
 import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { tilesFor } from "../runtime/device.ts";
+import { randn, truncNormal, uniform } from "../tensor/ops/random.ts";
+import { at, copyStrided } from "../tensor/ops/strided.ts";
 import { scope } from "../tensor/scope.ts";
 import { type Shape, show, sizeOf, stridesOf } from "../tensor/shape.ts";
 import { empty, type Tensor } from "../tensor/tensor.ts";
-import { randn, truncNormal, uniform } from "../tensor/ops/random.ts";
-import { at, copyStrided } from "../tensor/ops/strided.ts";
 import { type Layout, Parameter } from "./module.ts";
 
 const stream = "init";
@@ -26,7 +27,15 @@ function write(p: Parameter, draw: (shape: Shape) => Tensor): Parameter {
     const axes = p.layout?.axes ?? shape.map((_, i) => i);
     const strides = stridesOf(shape);
     const walked = axes.map((a) => shape[a] as number);
-    copyStrided("init", walked, at(draw(shape), axes.map((a) => strides[a] as number)), at(p, stridesOf(walked)));
+    copyStrided(
+      "init",
+      walked,
+      at(
+        draw(shape),
+        axes.map((a) => strides[a] as number),
+      ),
+      at(p, stridesOf(walked)),
+    );
   });
   p.version++;
   return p;
@@ -64,7 +73,12 @@ export function normal_(p: Parameter, { mean = 0, std = 1 }: { mean?: number | u
 /** Normal, cut to [a, b] (absolute bounds; timm's default is std 0.02, a -2, b 2). */
 export function truncNormal_(
   p: Parameter,
-  { mean = 0, std = 1, a = -2, b = 2 }: { mean?: number | undefined; std?: number | undefined; a?: number | undefined; b?: number | undefined } = {},
+  {
+    mean = 0,
+    std = 1,
+    a = -2,
+    b = 2,
+  }: { mean?: number | undefined; std?: number | undefined; a?: number | undefined; b?: number | undefined } = {},
 ): Parameter {
   return write(p, (shape) => truncNormal(shape, { mean, std, a, b, stream }));
 }

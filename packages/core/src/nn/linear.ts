@@ -7,7 +7,8 @@ import { defaultInit_, normal_, uninitialised } from "./init.ts";
 import { Module, type Parameter } from "./module.ts";
 
 function expectSize(layer: string, sizes: Record<string, number>): void {
-  for (const [name, value] of Object.entries(sizes)) if (!Number.isInteger(value) || value < 1) wrong(layer, name, "an integer >= 1", String(value));
+  for (const [name, value] of Object.entries(sizes))
+    if (!Number.isInteger(value) || value < 1) wrong(layer, name, "an integer >= 1", String(value));
 }
 
 /** x W + b: [..., in] (f32 or spikes) to f32 [..., out]. The weight lies [in, out]; state dicts hold PyTorch's [out, in]. */

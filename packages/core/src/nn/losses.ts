@@ -1,4 +1,5 @@
 /** Losses and functions under the names that `nn` gives them. */
-export { bceWithLogits, crossEntropy, type CrossEntropyOptions, mse, type Reduction } from "../tensor/ops/loss.ts";
+
 export { flatten } from "../tensor/ops/layout.ts";
+export { bceWithLogits, type CrossEntropyOptions, crossEntropy, mse, type Reduction } from "../tensor/ops/loss.ts";
 export { logSoftmax, softmax } from "../tensor/ops/softmax.ts";

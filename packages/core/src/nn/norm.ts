@@ -1,7 +1,7 @@
 /** Normalisation layers. State-dict keys are PyTorch's. */
 import { batchNorm, layerNorm } from "../tensor/ops/norm.ts";
-import { isRecomputing } from "../tensor/tape.ts";
 import { type Shape, show, wrong } from "../tensor/shape.ts";
+import { isRecomputing } from "../tensor/tape.ts";
 import { ones, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { Module, Parameter, StateBuffer } from "./module.ts";
 
@@ -78,7 +78,10 @@ export class LayerNorm extends Module {
   readonly normalizedShape: Shape;
   readonly eps: number;
 
-  constructor(normalizedShape: number | Shape, { eps = 1e-5, affine = true }: { eps?: number | undefined; affine?: boolean | undefined } = {}) {
+  constructor(
+    normalizedShape: number | Shape,
+    { eps = 1e-5, affine = true }: { eps?: number | undefined; affine?: boolean | undefined } = {},
+  ) {
     super();
     this.normalizedShape = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
     this.eps = eps;

@@ -1,5 +1,5 @@
 /** Pooling layers over images [..., H, W, C]. */
-import { adaptiveAvgPool2d, type AvgPool2dOptions, avgPool2d, type MaxPool2dOptions, maxPool2d } from "../tensor/ops/pool.ts";
+import { type AvgPool2dOptions, adaptiveAvgPool2d, avgPool2d, type MaxPool2dOptions, maxPool2d } from "../tensor/ops/pool.ts";
 import type { Pair } from "../tensor/ops/window.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";

@@ -135,6 +135,8 @@ export const VM = [
   "copy", "neg", "abs", "exp", "log", "sqrt", "tanh", "sigmoid", "erf", "sin", "cos", "floor", "round", // of a; round: ties to even
   "add", "sub", "mul", "div", "max", "min", "gt", "ge", "pow", // of a, b
   "where", // a != 0 ? b : c
+  "mulAdd", // a b + c
+  "subMul", // c - a b
   "surrogate", // the call's built-in surrogate at a
 ] as const;
 
@@ -275,7 +277,7 @@ export const KERNELS = {
   maxpool2d_grad: { gy: P, index: P, gx: P, ...WINDOW },
   /** Binary spikes: y = OR of the window. Units: n * oh. */
   spike_maxpool2d: { x: P, y: P, ...WINDOW },
-  /** gx f32 from gy f32: the gradient of a window goes to its first set bit, or, none set, to its first position inside the image. Units: n * h. */
+  /** gx f32 from gy f32: the gradient of a window goes to its first set bit, or, none set, to its first position inside the image. Units: n. */
   spike_maxpool2d_grad: { x: P, gy: P, gx: P, ...WINDOW },
   /** Average; divisor kh*kw when `countPad`, else the number of positions inside. Units: n * oh. */
   avgpool2d: { x: P, y: P, ...WINDOW, countPad: I },

@@ -56,7 +56,7 @@ export function roundHalfEven(x: number): number {
 
 /** e^(hi + lo), lo far below an ulp of hi (or 0). */
 function expOf(hi: number, lo: number): number {
-  if (hi !== hi) return hi;
+  if (Number.isNaN(hi)) return hi;
   if (hi > 710) return Infinity;
   if (hi < -746) return 0;
   const k = roundHalfEven(hi * Math.LOG2E);
@@ -74,7 +74,7 @@ export function exp(x: number): number {
 
 /** e^x - 1 without cancellation near 0. */
 export function expm1(x: number): number {
-  if (x > 60 || x !== x) return exp(x);
+  if (x > 60 || Number.isNaN(x)) return exp(x);
   if (x < -40) return -1;
   const k = roundHalfEven(x * Math.LOG2E);
   const a = x - k * LN2_HI;
@@ -191,7 +191,7 @@ function cosNear(hi: number, lo: number): number {
 
 /** Sine of x radians. */
 export function sin(x: number): number {
-  if (x - x !== 0) return NaN;
+  if (!Number.isFinite(x)) return NaN;
   if (x === 0) return x;
   const { quadrant, hi, lo } = reduce(x);
   const value = quadrant % 2 === 0 ? sinNear(hi, lo) : cosNear(hi, lo);
@@ -200,7 +200,7 @@ export function sin(x: number): number {
 
 /** Cosine of x radians. */
 export function cos(x: number): number {
-  if (x - x !== 0) return NaN;
+  if (!Number.isFinite(x)) return NaN;
   const { quadrant, hi, lo } = reduce(x);
   const value = quadrant % 2 === 0 ? cosNear(hi, lo) : sinNear(hi, lo);
   return quadrant === 0 || quadrant === 3 ? value : -value;
@@ -225,7 +225,7 @@ const TWO_OVER_SQRT_PI = 2 / Math.sqrt(Math.PI);
 export function erf(x: number): number {
   const a = Math.abs(x);
   if (a < 1) return x * TWO_OVER_SQRT_PI * series(x * x, ERF_SERIES, 0, 20, 1);
-  if (x !== x) return x;
+  if (Number.isNaN(x)) return x;
   let tail = 0;
   if (a < 6) {
     for (const { square, weight } of ERF_NODES) tail += weight / (square + a * a);
@@ -289,7 +289,7 @@ function log2parts(x: number): Double2 {
 /** x^y with the special cases of IEEE 754 (also 1^NaN = 1 and (-1)^Infinity = 1, where `Math.pow` says NaN). */
 export function pow(x: number, y: number): number {
   if (y === 0 || x === 1) return 1;
-  if (x !== x || y !== y) return NaN;
+  if (Number.isNaN(x) || Number.isNaN(y)) return NaN;
   const odd = Math.abs(y) < 2 ** 53 && Math.abs(y % 2) === 1;
   const magnitude = Math.abs(x);
   if (magnitude === 0 || magnitude === Infinity) {

@@ -30,12 +30,15 @@ export class Expr {
     const y = expr(b);
     if (isConstant(this, 0)) return y;
     if (isConstant(y, 0)) return this;
+    if (this.op === "neg") return y.sub(this.args[0] as Expr);
+    if (y.op === "neg") return this.sub(y.args[0] as Expr);
     return binary("add", this, y, (p, q) => p + q);
   }
   sub(b: Value): Expr {
     const y = expr(b);
     if (isConstant(y, 0)) return this;
     if (isConstant(this, 0)) return y.neg();
+    if (y.op === "neg") return this.add(y.args[0] as Expr);
     return binary("sub", this, y, (p, q) => p - q);
   }
   mul(b: Value): Expr {
@@ -43,6 +46,8 @@ export class Expr {
     if (isConstant(this, 0) || isConstant(y, 0)) return constant(0);
     if (isConstant(this, 1)) return y;
     if (isConstant(y, 1)) return this;
+    if (this.op === "neg") return (this.args[0] as Expr).mul(y).neg();
+    if (y.op === "neg") return this.mul(y.args[0] as Expr).neg();
     return binary("mul", this, y, (p, q) => p * q);
   }
   div(b: Value): Expr {
@@ -263,11 +268,28 @@ interface Line {
   readonly operands: readonly number[];
 }
 
+/** The roots with every product that is used once, in a sum or as what is subtracted, made one operation with it. */
+function fused(roots: readonly Expr[]): Expr[] {
+  const order = sorted(roots);
+  const uses = new Map<Expr, number>();
+  for (const node of [...order.flatMap((n) => n.args), ...roots]) uses.set(node, (uses.get(node) ?? 0) + 1);
+  const made = new Map<Expr, Expr>();
+  for (const node of order) {
+    const args = node.args.map((arg) => made.get(arg) as Expr);
+    const product = node.args.findLastIndex((arg, i) => arg.op === "mul" && uses.get(arg) === 1 && (node.op === "add" || (node.op === "sub" && i === 1)));
+    if (product >= 0) made.set(node, new Expr(node.op === "add" ? "mulAdd" : "subMul", [...(args[product] as Expr).args, args[1 - product] as Expr]));
+    else made.set(node, args.every((arg, i) => arg === node.args[i]) ? node : new Expr(node.op, args, node.value, node.label));
+  }
+  return roots.map((root) => made.get(root) as Expr);
+}
+
 /**
  * Compile expressions to a program. Equal subexpressions are computed once; temporaries are used again as soon as they are free.
  * @throws SpikeloomError when the expressions use an input that is not in the layout, or need too many registers
  */
-export function compile(name: string, layout: Layout, outputs: readonly Output[]): CompiledProgram {
+export function compile(name: string, layout: Layout, results: readonly Output[]): CompiledProgram {
+  const roots = fused(results.map((o) => o.value));
+  const outputs = results.map(({ to }, i) => ({ value: roots[i] as Expr, to }));
   // Values are numbered: inputs and constants have registers from the start, the others are lines of the program.
   const constants: number[] = [];
   const inputs = new Map<Expr, number>();

@@ -6,3 +6,4 @@ export type { Shape } from "./shape.ts";
 export { applyMany, backward, type BackwardOptions, checkpoint, Context, defineOp, grad, isRecording, noGrad, type OpDefinition } from "./tape.ts";
 export { type DType, empty, full, ones, type SpikeFormat, Tensor, tensor, zeros } from "./tensor.ts";
 export { denseViews, resetDenseViews } from "./ops/common.ts";
+export { rand, randn, type RandomOptions, truncNormal, uniform } from "./ops/random.ts";

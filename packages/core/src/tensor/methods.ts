@@ -4,7 +4,7 @@
  */
 import * as e from "./ops/elementwise.ts";
 import * as l from "./ops/layout.ts";
-import { matmul, type MatmulOptions } from "./ops/matmul.ts";
+import { type MatmulOptions, matmul } from "./ops/matmul.ts";
 import * as r from "./ops/reduce.ts";
 import type { Shape } from "./shape.ts";
 import { type BackwardOptions, backward } from "./tape.ts";
@@ -123,4 +123,5 @@ const methods: { [K in keyof TensorMethods]: (this: Tensor, ...args: Parameters<
   backward: method(backward),
 };
 
-for (const [name, value] of Object.entries(methods)) Object.defineProperty(Tensor.prototype, name, { value, writable: true, configurable: true });
+for (const [name, value] of Object.entries(methods))
+  Object.defineProperty(Tensor.prototype, name, { value, writable: true, configurable: true });

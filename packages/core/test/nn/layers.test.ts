@@ -1,17 +1,19 @@
 // Layers: state-dict keys and shapes, initial values, what forward computes, what is trained.
 import { beforeEach, describe, expect, it } from "vitest";
-import { device, randomness } from "../../src/runtime/engine.ts";
 import * as nn from "../../src/nn/index.ts";
-import { backward, checkpoint } from "../../src/tensor/tape.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { sum } from "../../src/tensor/ops/reduce.ts";
+import { device, init, randomness } from "../../src/runtime/engine.ts";
 import { batchNorm } from "../../src/tensor/ops/norm.ts";
-import { checkGradients, close, leaf, on, sameEverywhere, spikes, values } from "../tensor/support.ts";
+import { sum } from "../../src/tensor/ops/reduce.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { backward, checkpoint } from "../../src/tensor/tape.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { ADDON } from "../gradcheck.ts";
+import { checkGradients, close, compiled, leaf, on, sameEverywhere, spikes, values } from "../tensor/support.ts";
 
 beforeEach(() => on("reference"));
 
-const shapesOf = (m: nn.Module): Record<string, number[]> => Object.fromEntries([...m.stateShapes()].map(([key, shape]) => [key, [...shape]]));
+const shapesOf = (m: nn.Module): Record<string, number[]> =>
+  Object.fromEntries([...m.stateShapes()].map(([key, shape]) => [key, [...shape]]));
 
 describe("state dicts", () => {
   it("have PyTorch's keys and shapes", () => {
@@ -27,7 +29,8 @@ describe("state dicts", () => {
     expect(shapesOf(new nn.BatchNorm2d(3, { trackRunningStats: false }))).toEqual({ weight: [3], bias: [3] });
     expect(shapesOf(new nn.LayerNorm([2, 3]))).toEqual({ weight: [2, 3], bias: [2, 3] });
     expect(shapesOf(new nn.LayerNorm(3, { affine: false }))).toEqual({});
-    for (const m of [new nn.ReLU(), new nn.GELU(), new nn.MaxPool2d(2), new nn.Dropout(), new nn.Flatten(), new nn.Identity()]) expect(shapesOf(m)).toEqual({});
+    for (const m of [new nn.ReLU(), new nn.GELU(), new nn.MaxPool2d(2), new nn.Dropout(), new nn.Flatten(), new nn.Identity()])
+      expect(shapesOf(m)).toEqual({});
     expect(new nn.BatchNorm2d(3).stateDict().get("num_batches_tracked")).toEqual({ dtype: "i64", shape: [], data: BigInt64Array.of(0n) });
   });
 
@@ -71,9 +74,15 @@ describe("initial values", () => {
       const stream = randomness().stream("init");
       const bound = 1 / Math.sqrt(fanIn);
       for (const key of ["weight", "bias"]) {
-        const data = [...(state.get(key)?.data as Float64Array)];
+        const { data: drawn } = state.get(key) as nn.StateEntry;
+        const data = Array.from(drawn as Float64Array);
         stream.reserve(0); // a tensor begins at a fresh block
-        close(data, data.map(() => bound * (2 * stream.uniform() - 1)), 1e-12, key);
+        close(
+          data,
+          data.map(() => bound * (2 * stream.uniform() - 1)),
+          1e-12,
+          key,
+        );
       }
     }
   });
@@ -92,7 +101,10 @@ describe("initial values", () => {
     expect(nn.init.fans(weight)).toEqual({ fanIn: 25 * 9, fanOut: 40 * 9 });
     const spread = (): { std: number; most: number } => {
       const data = [...weight.dataSync()];
-      return { std: Math.sqrt(data.reduce((s, v) => s + v * v, 0) / data.length), most: data.reduce((m, v) => Math.max(m, Math.abs(v)), 0) };
+      return {
+        std: Math.sqrt(data.reduce((s, v) => s + v * v, 0) / data.length),
+        most: data.reduce((m, v) => Math.max(m, Math.abs(v)), 0),
+      };
     };
     const near = (expected: number): void => expect(Math.abs(spread().std / expected - 1)).toBeLessThan(0.03);
     const version = weight.version;
@@ -164,7 +176,11 @@ describe("forward and gradients", () => {
     ["Tanh", () => new nn.Tanh(), [2, 3]],
     ["ReLU", () => new nn.ReLU(), [2, 3]],
     ["Flatten", () => new nn.Flatten(), [2, 2, 3, 2]],
-    ["Sequential", () => new nn.Sequential(new nn.Conv2d(2, 3, 2), new nn.BatchNorm2d(3), new nn.Tanh(), new nn.Flatten(), new nn.Linear(12, 2)), [2, 3, 3, 2]],
+    [
+      "Sequential",
+      () => new nn.Sequential(new nn.Conv2d(2, 3, 2), new nn.BatchNorm2d(3), new nn.Tanh(), new nn.Flatten(), new nn.Linear(12, 2)),
+      [2, 3, 3, 2],
+    ],
   ] as [string, () => nn.Module, number[]][])("%s has the gradients of finite differences", (_name, make, shape) => {
     const layer = make();
     for (const p of layer.parameters()) p.set(values([p.size], 3).dataSync());
@@ -174,15 +190,36 @@ describe("forward and gradients", () => {
   it("a convolution of an image equals PyTorch's by its own layout", () => {
     // 1 x 1 image of 2 channels: y[o] = sum_i weight[o, i] x[i] + bias[o]
     const conv = new nn.Conv2d(2, 3, 1);
-    conv.loadStateDict(new Map([["weight", { shape: [3, 2, 1, 1], data: [1, 2, 3, 4, 5, 6] }], ["bias", { shape: [3], data: [10, 20, 30] }]]));
+    conv.loadStateDict(
+      new Map([
+        ["weight", { shape: [3, 2, 1, 1], data: [1, 2, 3, 4, 5, 6] }],
+        ["bias", { shape: [3], data: [10, 20, 30] }],
+      ]),
+    );
     expect([...(conv.forward(tensor([[[[1, 10]]]])) as Tensor).dataSync()]).toEqual([31, 63, 95]);
     const linear = new nn.Linear(2, 3);
-    linear.loadStateDict(new Map([["weight", { shape: [3, 2], data: [1, 2, 3, 4, 5, 6] }], ["bias", { shape: [3], data: [10, 20, 30] }]]));
+    linear.loadStateDict(
+      new Map([
+        ["weight", { shape: [3, 2], data: [1, 2, 3, 4, 5, 6] }],
+        ["bias", { shape: [3], data: [10, 20, 30] }],
+      ]),
+    );
     expect([...(linear.forward(tensor([[1, 10]])) as Tensor).dataSync()]).toEqual([31, 63, 95]);
   });
 
   it("Flatten walks channels first, as PyTorch's Linear weights expect", () => {
-    const x = tensor([[[[0, 10], [1, 11]], [[2, 12], [3, 13]]]]);
+    const x = tensor([
+      [
+        [
+          [0, 10],
+          [1, 11],
+        ],
+        [
+          [2, 12],
+          [3, 13],
+        ],
+      ],
+    ]);
     expect([...(new nn.Flatten().forward(x) as Tensor).dataSync()]).toEqual([0, 1, 2, 3, 10, 11, 12, 13]);
   });
 
@@ -197,7 +234,14 @@ describe("forward and gradients", () => {
 
   it("layers take spikes", () => {
     const x = spikes([2, 4, 4, 2], 1);
-    for (const layer of [new nn.Conv2d(2, 3, 3), new nn.Linear(2, 3), new nn.BatchNorm2d(2), new nn.MaxPool2d(2), new nn.AvgPool2d(2), new nn.Flatten()])
+    for (const layer of [
+      new nn.Conv2d(2, 3, 3),
+      new nn.Linear(2, 3),
+      new nn.BatchNorm2d(2),
+      new nn.MaxPool2d(2),
+      new nn.AvgPool2d(2),
+      new nn.Flatten(),
+    ])
       close((layer.forward(x) as Tensor).dataSync(), (layer.eval().train().forward(x.toDense()) as Tensor).dataSync(), 1e-12);
   });
 });
@@ -222,7 +266,12 @@ describe("BatchNorm", () => {
 
   it("averages over all batches with momentum null", () => {
     const norm = new nn.BatchNorm1d(1, { momentum: null });
-    for (const batch of [[1, 3], [5, 7], [0, 2]]) norm.forward(tensor(batch, [2, 1]));
+    for (const batch of [
+      [1, 3],
+      [5, 7],
+      [0, 2],
+    ])
+      norm.forward(tensor(batch, [2, 1]));
     close(norm.running_mean!.dataSync(), [3], 1e-12);
     close(norm.running_var!.dataSync(), [2], 1e-12);
   });
@@ -260,11 +309,21 @@ describe("memory", () => {
   });
 
   it("is flat over training steps", () => {
-    const net = new nn.Sequential(new nn.Conv2d(2, 4, 3, { padding: 1 }), new nn.BatchNorm2d(4), new nn.ReLU(), new nn.MaxPool2d(2), new nn.Dropout(0.1), new nn.Flatten(), new nn.Linear(16, 3));
+    const net = new nn.Sequential(
+      new nn.Conv2d(2, 4, 3, { padding: 1 }),
+      new nn.BatchNorm2d(4),
+      new nn.ReLU(),
+      new nn.MaxPool2d(2),
+      new nn.Dropout(0.1),
+      new nn.Flatten(),
+      new nn.Linear(16, 3),
+    );
     const step = (): number =>
       scope(() => {
         net.zeroGrad();
-        const loss = nn.crossEntropy(net.forward(values([5, 4, 4, 2], 1)), tensor(Int32Array.from([0, 1, 2, 1, 0])), { labelSmoothing: 0.1 });
+        const loss = nn.crossEntropy(net.forward(values([5, 4, 4, 2], 1)), tensor(Int32Array.from([0, 1, 2, 1, 0])), {
+          labelSmoothing: 0.1,
+        });
         backward(loss);
         return loss.itemSync();
       });
@@ -278,14 +337,42 @@ describe("memory", () => {
   });
 });
 
+describe("threads", () => {
+  it.each(compiled)("do not change a bit of loss and gradients on %s", async (name) => {
+    const results: number[][][] = [];
+    for (const threads of [1, 3]) {
+      await init({ device: name, threads, seed: 3, native: ADDON });
+      const net = new nn.Sequential(
+        new nn.Conv2d(3, 24, 3, { padding: 1 }),
+        new nn.BatchNorm2d(24),
+        new nn.ReLU(),
+        new nn.MaxPool2d(2),
+        new nn.Conv2d(24, 24, 3, { groups: 24, padding: 1 }),
+        new nn.Dropout(0.2),
+        new nn.AdaptiveAvgPool2d(1),
+        new nn.Flatten(),
+        new nn.Linear(24, 10),
+      );
+      const loss = nn.crossEntropy(net.forward(values([6, 20, 20, 3], 1)), tensor(Int32Array.from([0, 1, 2, 3, 4, 9])));
+      backward(loss);
+      results.push([loss, ...net.parameters().map((p) => p.grad as Tensor)].map((t) => [...t.dataSync()]));
+    }
+    expect(results[1]).toEqual(results[0]);
+  });
+});
+
 describe("errors", () => {
   it("name the layer and the argument", () => {
-    expect(() => new nn.Conv2d(3, 4, 3, { groups: 2 })).toThrow("Conv2d: groups must be a divisor of inChannels (3) and outChannels (4), found 2");
+    expect(() => new nn.Conv2d(3, 4, 3, { groups: 2 })).toThrow(
+      "Conv2d: groups must be a divisor of inChannels (3) and outChannels (4), found 2",
+    );
     expect(() => new nn.Conv1d(0, 4, 3)).toThrow("Conv1d: inChannels must be an integer >= 1, found 0");
     expect(() => new nn.Conv2d(3, 4, 0)).toThrow("Conv2d: kernelSize must be an integer >= 1, or two, found 0");
     expect(() => new nn.Linear(3, 1.5)).toThrow("Linear: outFeatures must be an integer >= 1, found 1.5");
     expect(() => new nn.Dropout(2)).toThrow("Dropout: p must be in [0, 1], found 2");
-    expect(() => new nn.BatchNorm2d(3).forward(values([2, 2, 2, 4], 1))).toThrow("BatchNorm2d: x must be of shape [B, H, W, C] or [..., B, H, W, C] with C = 3, found [2, 2, 2, 4]");
+    expect(() => new nn.BatchNorm2d(3).forward(values([2, 2, 2, 4], 1))).toThrow(
+      "BatchNorm2d: x must be of shape [B, H, W, C] or [..., B, H, W, C] with C = 3, found [2, 2, 2, 4]",
+    );
     expect(() => new nn.BatchNorm2d(3).forward(values([2, 3], 1))).toThrow("BatchNorm2d: x must be of shape");
     expect(() => new nn.Conv2d(3, 4, 3).forward(values([1, 5, 5, 2], 1))).toThrow("conv2d: x must be of 3 channels");
   });

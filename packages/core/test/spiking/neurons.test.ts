@@ -12,8 +12,9 @@ import { sum } from "../../src/tensor/ops/reduce.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { backward } from "../../src/tensor/tape.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { close, compiled, leaf, numbers, on, sameEverywhere, values } from "../tensor/support.ts";
-import { Dual, type Rule, simulate, variable } from "./oracle.ts";
+import { numbers } from "../gradcheck.ts";
+import { close, compiled, leaf, on, sameEverywhere, values } from "../tensor/support.ts";
+import { type Rule, simulate, variable } from "./oracle.ts";
 
 interface Array_ {
   shape: number[];
@@ -167,9 +168,9 @@ for (const name of ["reference", ...compiled] as const)
 describe("every switch against the oracle", () => {
   const T = 5;
   const C = 35; // one word and three bits
-  const x = numbers(T * C, 3).map((v) => 2.5 * v + 0.6);
-  const v0 = numbers(C, 4);
-  const [gs, gv] = [numbers(T * C, 5), numbers(C, 6)];
+  const x = numbers(T * C, 3, -1.75, 3);
+  const v0 = numbers(C, 4, -1, 1);
+  const [gs, gv] = [numbers(T * C, 5, -1, 1), numbers(C, 6, -1, 1)];
   const slope = (h: number): number => Math.max(0, 0.8 - 0.64 * Math.abs(h));
   const surrogate = piecewiseQuadratic({ alpha: 0.8 });
 
@@ -410,7 +411,7 @@ describe("carried state and wrong use", () => {
   });
 
   test("carried with its graph, a gradient flows through several forwards", () => {
-    const [x, g] = [numbers(4 * 6, 1).map((v) => 3 * v), numbers(4 * 6, 2)];
+    const [x, g] = [numbers(4 * 6, 1, -3, 3), numbers(4 * 6, 2)];
     const gradient = (parts: number): number[] =>
       scope(() => {
         const lif = new LIF({ carry: parts > 1 });

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { conv1d, type Conv2dOptions, conv2d } from "../../src/tensor/ops/conv.ts";
 import { denseViews, resetDenseViews } from "../../src/tensor/ops/common.ts";
+import { type Conv2dOptions, conv1d, conv2d } from "../../src/tensor/ops/conv.ts";
 import { toDense } from "../../src/tensor/ops/elementwise.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
 import { backward } from "../../src/tensor/tape.ts";
@@ -55,12 +55,22 @@ const cases: Case[] = [
   { name: "stride 2, odd sizes", x: [1, 7, 6, 2], weight: [3, 3, 2, 3], options: { stride: 2, padding: 1 } },
   { name: "stride 3 that leaves input over", x: [1, 8, 9, 1], weight: [2, 2, 1, 2], options: { stride: 3 } },
   { name: "dilation", x: [1, 7, 8, 2], weight: [3, 2, 2, 2], options: { dilation: [2, 3], padding: [2, 1] } },
-  { name: "stride and dilation that differ by axis", x: [2, 8, 7, 2], weight: [2, 3, 2, 3], options: { stride: [2, 1], dilation: [1, 2], padding: [0, 2] } },
+  {
+    name: "stride and dilation that differ by axis",
+    x: [2, 8, 7, 2],
+    weight: [2, 3, 2, 3],
+    options: { stride: [2, 1], dilation: [1, 2], padding: [0, 2] },
+  },
   { name: "padding wider than the window", x: [1, 3, 3, 2], weight: [1, 1, 2, 3], options: { padding: 2 } },
   { name: "groups", x: [1, 4, 5, 6], weight: [3, 3, 2, 9], options: { groups: 3, padding: 1 } },
   { name: "groups with stride", x: [1, 6, 5, 4], weight: [3, 3, 2, 2], options: { groups: 2, stride: 2, padding: 1 } },
   { name: "depth-wise", x: [2, 5, 4, 5], weight: [3, 3, 1, 5], options: { groups: 5, padding: 1 } },
-  { name: "depth-wise with stride and dilation", x: [1, 7, 7, 3], weight: [3, 3, 1, 3], options: { groups: 3, stride: 2, dilation: 2, padding: 2 } },
+  {
+    name: "depth-wise with stride and dilation",
+    x: [1, 7, 7, 3],
+    weight: [3, 3, 1, 3],
+    options: { groups: 3, stride: 2, dilation: 2, padding: 2 },
+  },
   { name: "two leading axes", x: [2, 2, 4, 4, 2], weight: [2, 2, 2, 3], options: {} },
   { name: "one image without batch", x: [4, 4, 2], weight: [4, 4, 2, 3], options: {} },
 ];
@@ -90,7 +100,11 @@ describe("conv2d", () => {
   });
 
   it("is the same on every device for channel counts that fill vectors and leave a rest", async () => {
-    for (const [ci, co] of [[1, 17], [33, 48], [40, 7]] as const)
+    for (const [ci, co] of [
+      [1, 17],
+      [33, 48],
+      [40, 7],
+    ] as const)
       await sameEverywhere(() => {
         const inputs = [values([2, 9, 8, ci], 1), values([3, 3, ci, co], 2), values([co], 3)].map(leaf);
         return withGradients((a, b, d) => conv2d(a as Tensor, b as Tensor, d as Tensor, { padding: 1 }), ...inputs);
@@ -109,7 +123,11 @@ describe("conv2d", () => {
   });
 
   it.each([1, 2, 3])("of spikes with %i planes equals the dense one, in values and gradients", (planes) => {
-    for (const [ci, options] of [[5, { padding: 1 }], [33, { stride: 2 }], [64, { dilation: 2, padding: 1 }]] as const) {
+    for (const [ci, options] of [
+      [5, { padding: 1 }],
+      [33, { stride: 2 }],
+      [64, { dilation: 2, padding: 1 }],
+    ] as const) {
       const x = spikes([2, 2, 5, 6, ci], 4, { planes, scale: 0.5 });
       const make = (input: Tensor): number[][] =>
         withGradients((a, b, d) => conv2d(a, b, d, options), leaf(input), leaf(values([3, 3, ci, 4], 2)), leaf(values([4], 3)));
@@ -123,15 +141,26 @@ describe("conv2d", () => {
   });
 
   it("of spikes is the same on every device", async () => {
-    for (const [planes, ci, co] of [[1, 5, 3], [1, 64, 40], [2, 33, 16]] as const)
+    for (const [planes, ci, co] of [
+      [1, 5, 3],
+      [1, 64, 40],
+      [2, 33, 16],
+    ] as const)
       await sameEverywhere(() =>
-        withGradients((a, b) => conv2d(a, b, null, { padding: 1 }), leaf(spikes([2, 6, 5, ci], 4, { planes })), leaf(values([3, 3, ci, co], 2))),
+        withGradients(
+          (a, b) => conv2d(a, b, null, { padding: 1 }),
+          leaf(spikes([2, 6, 5, ci], 4, { planes })),
+          leaf(values([3, 3, ci, co], 2)),
+        ),
       );
   });
 
   it("unpacks spikes where there are groups, and says so", () => {
     const x = spikes([1, 5, 5, 4], 4);
-    for (const [groups, weight] of [[2, [3, 3, 2, 6]], [4, [3, 3, 1, 4]]] as const) {
+    for (const [groups, weight] of [
+      [2, [3, 3, 2, 6]],
+      [4, [3, 3, 1, 4]],
+    ] as const) {
       resetDenseViews();
       const bits = withGradients((a, b) => conv2d(a, b, null, { groups }), leaf(x), leaf(values(weight, 2)));
       expect(denseViews().get("conv2d")).toBe(2);
@@ -152,11 +181,15 @@ describe("conv2d", () => {
   it("names the argument that is wrong", () => {
     const [x, weight] = [values([1, 4, 4, 2], 1), values([3, 3, 2, 3], 2)];
     expect(() => conv2d(values([4, 4], 1), weight)).toThrow("conv2d: x must be of shape [..., H, W, C], found [4, 4]");
-    expect(() => conv2d(values([1, 4, 4, 3], 1), weight)).toThrow("conv2d: x must be of 2 channels (weight [3, 3, 2, 3]), found [1, 4, 4, 3]");
+    expect(() => conv2d(values([1, 4, 4, 3], 1), weight)).toThrow(
+      "conv2d: x must be of 2 channels (weight [3, 3, 2, 3]), found [1, 4, 4, 3]",
+    );
     expect(() => conv2d(x, values([3, 3], 2))).toThrow("conv2d: weight must be of shape [kh, kw, Cin / groups, Cout], found [3, 3]");
     expect(() => conv2d(x, weight, values([2], 3))).toThrow("conv2d: bias must be of shape [3], found [2]");
     expect(() => conv2d(x, weight, null, { stride: 0 })).toThrow("conv2d: stride must be an integer >= 1, or two, found 0");
-    expect(() => conv2d(x, weight, null, { groups: 2 })).toThrow("conv2d: weight must be of a multiple of 2 (groups) output channels, found [3, 3, 2, 3]");
+    expect(() => conv2d(x, weight, null, { groups: 2 })).toThrow(
+      "conv2d: weight must be of a multiple of 2 (groups) output channels, found [3, 3, 2, 3]",
+    );
     expect(() => conv2d(x, weight, null, { padding: "same", stride: 2 })).toThrow('conv2d: stride must be of 1 with padding "same"');
     expect(() => conv2d(x, weight, null, { dilation: 3 })).toThrow("conv2d: x must be at least as large as the window [3, 3]");
   });

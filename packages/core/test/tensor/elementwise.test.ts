@@ -1,11 +1,25 @@
 // Element-wise operations: gradients by differences, values against plain JavaScript, broadcasting, spikes, wrong arguments.
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import * as e from "../../src/tensor/ops/elementwise.ts";
 import { denseViews, resetDenseViews } from "../../src/tensor/ops/common.ts";
+import * as e from "../../src/tensor/ops/elementwise.ts";
 import { backward } from "../../src/tensor/tape.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { acrossDevices, type Case, compiledDevices, draw, drawSpikes, floats, gradcheck, ints, RUNS, shapes, spikes, start } from "../gradcheck.ts";
+import {
+  acrossDevices,
+  type Case,
+  compiledDevices,
+  draw,
+  drawSpikes,
+  expectClose,
+  floats,
+  gradcheck,
+  ints,
+  RUNS,
+  shapes,
+  spikes,
+  start,
+} from "../gradcheck.ts";
 
 beforeAll(() => start("reference"));
 
@@ -49,7 +63,7 @@ describe("functions of one argument", () => {
         const y = f(x);
         expect(y.shape).toEqual(shape);
         const values = x.dataSync();
-        y.dataSync().forEach((v, i) => expect(v).toBeCloseTo(plain(values[i] as number), ROUGH.has(name) ? 2 : 9));
+        expectClose(y, Array.from(values, plain), ROUGH.has(name) ? 2 : 9);
         gradcheck(f, [x]);
       }),
       RUNS,
@@ -76,11 +90,13 @@ describe("functions of one argument", () => {
 });
 
 /** Two shapes that broadcast to a third: some axes of either are 1 or missing. */
-const pairs = fc.tuple(shapes(), fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 4, maxLength: 4 }), fc.nat(4)).map(([shape, how, drop]) => {
-  const a = shape.map((d, i) => (how[i] === 1 ? 1 : d));
-  const b = shape.map((d, i) => (how[i] === 2 ? 1 : d)).slice(Math.min(drop, shape.length));
-  return { a, b };
-});
+const pairs = fc
+  .tuple(shapes(), fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 4, maxLength: 4 }), fc.nat(4))
+  .map(([shape, how, drop]) => {
+    const a = shape.map((d, i) => (how[i] === 1 ? 1 : d));
+    const b = shape.map((d, i) => (how[i] === 2 ? 1 : d)).slice(Math.min(drop, shape.length));
+    return { a, b };
+  });
 
 const BINARY: Record<string, [f: (a: Tensor, b: Tensor) => Tensor, low: number, high: number, plain: (a: number, b: number) => number]> = {
   add: [e.add, -2, 2, (a, b) => a + b],
@@ -137,7 +153,8 @@ describe("functions of two arguments", () => {
       [e.add(1, 2), [3]],
     ];
     for (const [y, expected] of cases) expect([...y.dataSync()].map((v) => Math.round(v * 1e12) / 1e12)).toEqual(expected);
-    for (const f of [(t: Tensor) => e.sub(1, t), (t: Tensor) => e.div(4, t), (t: Tensor) => e.div(t, 4), (t: Tensor) => e.pow(2, t)]) gradcheck(f, [x]);
+    for (const f of [(t: Tensor) => e.sub(1, t), (t: Tensor) => e.div(4, t), (t: Tensor) => e.div(t, 4), (t: Tensor) => e.pow(2, t)])
+      gradcheck(f, [x]);
   });
 
   it("maximum and minimum share the gradient of a tie in halves", () => {
@@ -161,7 +178,9 @@ describe("functions of two arguments", () => {
 
   it("refuse shapes that do not broadcast, and integers", () => {
     expect(() => e.add(draw([2, 3], 1), draw([4], 1))).toThrow("add: the second argument must be broadcastable with [2, 3], found [4]");
-    expect(() => e.mul(tensor(Int32Array.of(1)), draw([1], 1))).toThrow("mul: the first argument must be of dtype f32 or spikes, found i32");
+    expect(() => e.mul(tensor(Int32Array.of(1)), draw([1], 1))).toThrow(
+      "mul: the first argument must be of dtype f32 or spikes, found i32",
+    );
   });
 });
 
@@ -191,8 +210,12 @@ describe("comparison, logic, selection", () => {
     const x = tensor([1, 2]);
     x.requiresGrad = true;
     expect(e.gt(x, 1).node).toBeNull();
-    expect(() => e.eq(x, tensor(Int32Array.of(1, 2)))).toThrow("eq: the second argument must be of dtype f32, as the first (cast one of them), found i32");
-    expect(() => e.eq(tensor(Int32Array.of(1)), 0.5)).toThrow(/eq: the second argument must be an integer in \[-2147483648, 2147483647\] for dtype i32, found 0.5/);
+    expect(() => e.eq(x, tensor(Int32Array.of(1, 2)))).toThrow(
+      "eq: the second argument must be of dtype f32, as the first (cast one of them), found i32",
+    );
+    expect(() => e.eq(tensor(Int32Array.of(1)), 0.5)).toThrow(
+      /eq: the second argument must be an integer in \[-2147483648, 2147483647\] for dtype i32, found 0.5/,
+    );
   });
 
   it("logic", () => {
@@ -293,9 +316,12 @@ const cases: Record<string, Case> = {
   "to i32": { inputs: [floats([77], 1, -300, 300)], run: (x) => e.cast(x, "i32") },
   "to u8": { inputs: [floats([77], 1, -300, 600)], run: (x) => e.cast(x, "u8") },
   "u8 to f32": { inputs: [floats([77], 1, 0, 255)], run: (x) => e.cast(e.cast(x, "u8"), "f32") },
-  "to spikes": { inputs: [{ ...spikes([5, 70], 1, { planes: 3, scale: 0.5 }) }], run: (x) => e.toSpikes(e.toDense(x), { planes: 3, scale: 0.5 }) },
+  "to spikes": {
+    inputs: [{ ...spikes([5, 70], 1, { planes: 3, scale: 0.5 }) }],
+    run: (x) => e.toSpikes(e.toDense(x), { planes: 3, scale: 0.5 }),
+  },
   "spikes times floats": { inputs: [spikes([5, 45], 1), floats([45], 2)], run: e.mul },
-  "empty": { inputs: [floats([0, 3], 1), floats([3], 2)], run: e.add },
+  empty: { inputs: [floats([0, 3], 1), floats([3], 2)], run: e.add },
 };
 
 it.each(compiledDevices())("%s agrees with the reference", (name) => acrossDevices(name, cases));

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { bceWithLogits, crossEntropy, type CrossEntropyOptions, mse } from "../../src/tensor/ops/loss.ts";
-import { softmax, logSoftmax } from "../../src/tensor/ops/softmax.ts";
+import { bceWithLogits, type CrossEntropyOptions, crossEntropy, mse } from "../../src/tensor/ops/loss.ts";
+import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { checkGradients, close, leaf, on, sameEverywhere, spikes, values, withGradients } from "./support.ts";
 
@@ -22,14 +22,26 @@ describe("softmax and logSoftmax", () => {
   it("follow their definition along any axis", () => {
     const x = values([2, 3, 4], 1);
     const data = x.dataSync();
-    for (const [axis, stride, length] of [[0, 12, 2], [1, 4, 3], [-1, 1, 4]] as const) {
+    for (const [axis, stride, length] of [
+      [0, 12, 2],
+      [1, 4, 3],
+      [-1, 1, 4],
+    ] as const) {
       const [p, l] = [softmax(x, axis).dataSync(), logSoftmax(x, axis).dataSync()];
       for (let start = 0; start < 24; start++) {
         if (Math.floor(start / stride) % length !== 0) continue;
         const at = Array.from({ length }, (_, i) => start + i * stride);
         const expected = logProbabilities(at.map((i) => data[i] as number));
-        close(at.map((i) => l[i] as number), expected, 1e-12);
-        close(at.map((i) => p[i] as number), expected.map(Math.exp), 1e-12);
+        close(
+          at.map((i) => l[i] as number),
+          expected,
+          1e-12,
+        );
+        close(
+          at.map((i) => p[i] as number),
+          expected.map(Math.exp),
+          1e-12,
+        );
       }
     }
   });
@@ -58,15 +70,30 @@ describe("softmax and logSoftmax", () => {
 });
 
 describe("crossEntropy", () => {
-  const logits = (): Tensor => tensor([[0.5, -1, 2], [1, 0, -0.5], [-2, 3, 0.25], [0, 0, 0]]);
+  const logits = (): Tensor =>
+    tensor([
+      [0.5, -1, 2],
+      [1, 0, -0.5],
+      [-2, 3, 0.25],
+      [0, 0, 0],
+    ]);
   const target = [2, 0, 2, 1];
-  const soft4 = (): Tensor => tensor([[0.2, 0.3, 0.5], [1, 0, 0], [0.1, 0.1, 0.8], [0.25, 0.25, 0.5]]);
+  const soft4 = (): Tensor =>
+    tensor([
+      [0.2, 0.3, 0.5],
+      [1, 0, 0],
+      [0.1, 0.1, 0.8],
+      [0.25, 0.25, 0.5],
+    ]);
 
   /** The definition: sum over classes of -q log p, q smoothed. */
   function naive(q: (r: number, k: number) => number, smoothing: number): number[] {
-    return [[0.5, -1, 2], [1, 0, -0.5], [-2, 3, 0.25], [0, 0, 0]].map((row, r) =>
-      logProbabilities(row).reduce((s, l, k) => s - ((1 - smoothing) * q(r, k) + smoothing / 3) * l, 0),
-    );
+    return [
+      [0.5, -1, 2],
+      [1, 0, -0.5],
+      [-2, 3, 0.25],
+      [0, 0, 0],
+    ].map((row, r) => logProbabilities(row).reduce((s, l, k) => s - ((1 - smoothing) * q(r, k) + smoothing / 3) * l, 0));
   }
 
   it.each([0, 0.1, 1])("follows its definition with smoothing %d, for indices and soft targets, in every reduction", (labelSmoothing) => {
@@ -118,7 +145,9 @@ describe("crossEntropy", () => {
     expect(() => crossEntropy(x, values([2, 2], 1))).toThrow("crossEntropy: targets must be of shape [2, 3], found [2, 2]");
     expect(() => crossEntropy(x, spikes([2, 3], 1))).toThrow("crossEntropy: targets must be of dtype i32 or f32, found spikes");
     expect(() => crossEntropy(x, classes(0, 1), { labelSmoothing: 2 })).toThrow("crossEntropy: labelSmoothing must be in [0, 1], found 2");
-    expect(() => crossEntropy(x, classes(0, 1), { reduction: "avg" as "mean" })).toThrow('crossEntropy: reduction must be "mean", "sum" or "none", found "avg"');
+    expect(() => crossEntropy(x, classes(0, 1), { reduction: "avg" as "mean" })).toThrow(
+      'crossEntropy: reduction must be "mean", "sum" or "none", found "avg"',
+    );
   });
 });
 

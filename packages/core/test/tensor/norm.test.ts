@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, it } from "vitest";
+import { tilesFor } from "../../src/runtime/device.ts";
 import { device } from "../../src/runtime/engine.ts";
 import { add, mul, relu, toDense } from "../../src/tensor/ops/elementwise.ts";
 import { reshape } from "../../src/tensor/ops/layout.ts";
 import { batchNorm, layerNorm } from "../../src/tensor/ops/norm.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
-import { tilesFor } from "../../src/runtime/device.ts";
 import { keep, scope } from "../../src/tensor/scope.ts";
 import { apply, backward, checkpoint } from "../../src/tensor/tape.ts";
 import { empty, type Tensor, tensor } from "../../src/tensor/tensor.ts";
@@ -41,8 +41,16 @@ describe("batchNorm in training", () => {
     const expected = naive(x, gamma, beta, 1e-3);
     const y = batchNorm(x, gamma, beta, mean, variance, { training: true, eps: 1e-3, momentum: 0.2 });
     close(y.dataSync(), expected.y, 1e-12);
-    close(mean.dataSync(), before[0].map((m, i) => 0.8 * m + 0.2 * (expected.mean[i] as number)), 1e-12);
-    close(variance.dataSync(), before[1].map((v, i) => 0.8 * v + (0.2 * (expected.variance[i] as number) * 24) / 23), 1e-12);
+    close(
+      mean.dataSync(),
+      before[0].map((m, i) => 0.8 * m + 0.2 * (expected.mean[i] as number)),
+      1e-12,
+    );
+    close(
+      variance.dataSync(),
+      before[1].map((v, i) => 0.8 * v + (0.2 * (expected.variance[i] as number) * 24) / 23),
+      1e-12,
+    );
     expect(mean.version).toBe(1);
   });
 
@@ -54,18 +62,26 @@ describe("batchNorm in training", () => {
   });
 
   it("is the same on every device, over many chunks too", async () => {
-    for (const shape of [[2, 4, 3, C], [3, 40, 40, 17]])
+    for (const shape of [
+      [2, 4, 3, C],
+      [3, 40, 40, 17],
+    ])
       await sameEverywhere(() => {
         const c = shape[shape.length - 1] as number;
         const [mean, variance] = running(c);
-        const results = withGradients((a, g, b) => batchNorm(a, g, b, mean, variance, { training: true }), leaf(values(shape, 1)), ...parameters(c));
+        const results = withGradients(
+          (a, g, b) => batchNorm(a, g, b, mean, variance, { training: true }),
+          leaf(values(shape, 1)),
+          ...parameters(c),
+        );
         return [...results, [...mean.dataSync()], [...variance.dataSync()]];
       });
   });
 
   it("takes spikes, saving bits", () => {
     const x = spikes([2, 4, 5, C], 1);
-    const run = (input: Tensor): number[][] => withGradients((a, g, b) => batchNorm(a, g, b, null, null, { training: true }), leaf(input), ...parameters());
+    const run = (input: Tensor): number[][] =>
+      withGradients((a, g, b) => batchNorm(a, g, b, null, null, { training: true }), leaf(input), ...parameters());
     const [bits, floats] = [run(x), run(toDense(x).alias())];
     bits.forEach((list, i) => {
       close(list, floats[i] as number[], 1e-12);
@@ -103,7 +119,11 @@ describe("batchNorm by running statistics", () => {
   it("is the same on every device", async () => {
     await sameEverywhere(() => {
       const [mean, variance] = running(17);
-      return withGradients((a, g, b) => batchNorm(a, g, b, mean, variance, { training: false }), leaf(values([3, 9, 17], 1)), ...parameters(17));
+      return withGradients(
+        (a, g, b) => batchNorm(a, g, b, mean, variance, { training: false }),
+        leaf(values([3, 9, 17], 1)),
+        ...parameters(17),
+      );
     });
   });
 });
@@ -116,7 +136,11 @@ describe("the pending output of batchNorm", () => {
     const parts = y.pending;
     if (!parts) throw new Error("not pending");
     const [x, scale, shift] = [parts.x, parts.scale, parts.shift].map((t) => [...t.dataSync()]) as [number[], number[], number[]];
-    close(y.dataSync(), x.map((v, i) => v * (scale[i % C] as number) + (shift[i % C] as number)), 0);
+    close(
+      y.dataSync(),
+      x.map((v, i) => v * (scale[i % C] as number) + (shift[i % C] as number)),
+      0,
+    );
     expect(y.pending).toBeNull();
     expect(parts.x.disposed && parts.scale.disposed && parts.shift.disposed && parts.mean.disposed && parts.rstd.disposed).toBe(true);
   });
@@ -197,7 +221,10 @@ describe("layerNorm", () => {
   it("has the gradients of finite differences, and is the same on every device", async () => {
     checkGradients((x, g, b) => layerNorm(x, [3, 4], g, b), leaf(values([2, 3, 4], 1)), leaf(values([3, 4], 2)), leaf(values([3, 4], 3)));
     checkGradients((x) => layerNorm(x, [4]), leaf(values([2, 3, 4], 1)));
-    for (const [rows, c] of [[5, 7], [300, 65]] as const)
+    for (const [rows, c] of [
+      [5, 7],
+      [300, 65],
+    ] as const)
       await sameEverywhere(() => withGradients((x, g, b) => layerNorm(x, [c], g, b), leaf(values([rows, c], 1)), ...parameters(c)));
   });
 });
@@ -209,10 +236,18 @@ describe("errors", () => {
     const [mean, variance] = running();
     const training = { training: true };
     expect(() => batchNorm(x, values([4], 2), beta, mean, variance, training)).toThrow("batchNorm: gamma must be of shape [3], found [4]");
-    expect(() => batchNorm(x, gamma, null, mean, variance, training)).toThrow("batchNorm: gamma and beta must be given both or neither, found gamma alone");
-    expect(() => batchNorm(x, gamma, beta, null, null, { training: false })).toThrow("batchNorm: runningMean must be given when not training, found null");
-    expect(() => batchNorm(values([1, C], 1), gamma, beta, mean, variance, training)).toThrow("batchNorm: x must be of more than one value a channel in training");
-    expect(() => batchNorm(tensor(new Int32Array(6), [2, 3]), gamma, beta, mean, variance, training)).toThrow("batchNorm: x must be of dtype f32 or spikes, found i32");
+    expect(() => batchNorm(x, gamma, null, mean, variance, training)).toThrow(
+      "batchNorm: gamma and beta must be given both or neither, found gamma alone",
+    );
+    expect(() => batchNorm(x, gamma, beta, null, null, { training: false })).toThrow(
+      "batchNorm: runningMean must be given when not training, found null",
+    );
+    expect(() => batchNorm(values([1, C], 1), gamma, beta, mean, variance, training)).toThrow(
+      "batchNorm: x must be of more than one value a channel in training",
+    );
+    expect(() => batchNorm(tensor(new Int32Array(6), [2, 3]), gamma, beta, mean, variance, training)).toThrow(
+      "batchNorm: x must be of dtype f32 or spikes, found i32",
+    );
     expect(() => layerNorm(x, [4])).toThrow("layerNorm: x must be of shape [..., 4], found [2, 4, 3]");
     expect(() => layerNorm(x, [C], gamma, values([4], 1))).toThrow("layerNorm: beta must be of shape [3], found [4]");
   });

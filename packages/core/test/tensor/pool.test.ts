@@ -30,7 +30,12 @@ describe("maxPool2d", () => {
     const y = maxPool2d(x, 2, { stride: 1, padding: 1 });
     expect(y.dtype).toBe("spikes");
     expect([...y.dataSync()]).toEqual([0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0]);
-    backward(y, { gradient: tensor(Float32Array.from({ length: 16 }, (_, i) => i + 1), [1, 4, 4, 1]) });
+    backward(y, {
+      gradient: tensor(
+        Float32Array.from({ length: 16 }, (_, i) => i + 1),
+        [1, 4, 4, 1],
+      ),
+    });
     // In the order of windows: pixel 0 gets 1 + 2 + 5 + 6, ...
     expect([...(x.grad as Tensor).dataSync()]).toEqual([1 + 2 + 5 + 6, 0, 3 + 4 + 7 + 8, 9 + 10, 0, 11 + 12, 13 + 14, 15, 16]);
   });
@@ -60,7 +65,10 @@ describe("maxPool2d", () => {
 
   it("counts a last window that hangs over only in ceil mode, and only if it begins inside", () => {
     const sizes = (h: number, kernel: number, stride: number, padding: number): number[] =>
-      [false, true].map((ceilMode) => maxPool2d(values([1, h, 4, 1], 1), [kernel, 1], { stride: [stride, 1], padding: [padding, 0], ceilMode }).shape[1] as number);
+      [false, true].map(
+        (ceilMode) =>
+          maxPool2d(values([1, h, 4, 1], 1), [kernel, 1], { stride: [stride, 1], padding: [padding, 0], ceilMode }).shape[1] as number,
+      );
     // Size 1 and stride 3 on a length of 5: a third window would begin at 6, which is not inside.
     expect(sizes(6, 3, 2, 0)).toEqual([2, 3]);
     expect(sizes(7, 3, 2, 0)).toEqual([3, 3]);
@@ -70,7 +78,9 @@ describe("maxPool2d", () => {
 
   it("names the argument that is wrong", () => {
     expect(() => maxPool2d(values([4, 4], 1), 2)).toThrow("maxPool2d: x must be of shape [..., H, W, C], found [4, 4]");
-    expect(() => maxPool2d(values([1, 4, 4, 1], 1), 2, { padding: 2 })).toThrow("maxPool2d: padding must be at most half of the window [2, 2], found [2, 2]");
+    expect(() => maxPool2d(values([1, 4, 4, 1], 1), 2, { padding: 2 })).toThrow(
+      "maxPool2d: padding must be at most half of the window [2, 2], found [2, 2]",
+    );
     expect(() => maxPool2d(values([1, 2, 2, 1], 1), 3)).toThrow("maxPool2d: x must be at least as large as the window [3, 3]");
     expect(() => maxPool2d(values([1, 4, 4, 1], 1), 1.5)).toThrow("maxPool2d: kernelSize must be an integer >= 1, or two, found 1.5");
     expect(() => maxPool2d(tensor(new Int32Array(16), [1, 4, 4, 1]), 2)).toThrow("maxPool2d: x must be of dtype f32 or spikes, found i32");
@@ -112,11 +122,14 @@ describe("adaptiveAvgPool2d and globalAvgPool2d", () => {
     expect(adaptiveAvgPool2d(x, 1).shape).toEqual([1, 1, 1, 1]);
   });
 
-  it.each([[[2, 3]], [[1, 1]], [[7, 5]]] as const)("have the gradients of finite differences, on every device the same: %s", async ([oh, ow]) => {
-    const shape = [2, 5, 4, 3];
-    checkGradients((a) => adaptiveAvgPool2d(a, [oh, ow]), leaf(values(shape, 6)));
-    await sameEverywhere(() => withGradients((a) => adaptiveAvgPool2d(a, [oh, ow]), leaf(values(shape, 6))));
-  });
+  it.each([[[2, 3]], [[1, 1]], [[7, 5]]] as const)(
+    "have the gradients of finite differences, on every device the same: %s",
+    async ([oh, ow]) => {
+      const shape = [2, 5, 4, 3];
+      checkGradients((a) => adaptiveAvgPool2d(a, [oh, ow]), leaf(values(shape, 6)));
+      await sameEverywhere(() => withGradients((a) => adaptiveAvgPool2d(a, [oh, ow]), leaf(values(shape, 6))));
+    },
+  );
 
   it("count spikes exactly as the dense average", () => {
     for (const planes of [1, 2]) {

@@ -3,9 +3,9 @@ import { init, randomness } from "../../src/runtime/engine.ts";
 import { dropout } from "../../src/tensor/ops/dropout.ts";
 import { toDense } from "../../src/tensor/ops/elementwise.ts";
 import { rand, randn, truncNormal, uniform } from "../../src/tensor/ops/random.ts";
+import { sum } from "../../src/tensor/ops/reduce.ts";
 import { backward, checkpoint } from "../../src/tensor/tape.ts";
 import { ones, type Tensor } from "../../src/tensor/tensor.ts";
-import { sum } from "../../src/tensor/ops/reduce.ts";
 import { close, compiled, leaf, on, sameEverywhere, spikes, values } from "./support.ts";
 
 beforeEach(() => on("reference"));
@@ -36,7 +36,10 @@ describe("random tensors", () => {
   });
 
   it("are the same on every device, for sizes that end within a block", async () => {
-    await sameEverywhere(() => [rand([3, 7]), randn([2, 31]), truncNormal([101], { std: 0.02, a: -0.03, b: 0.03 })].map((t) => [...t.dataSync()]), 1e-5);
+    await sameEverywhere(
+      () => [rand([3, 7]), randn([2, 31]), truncNormal([101], { std: 0.02, a: -0.03, b: 0.03 })].map((t) => [...t.dataSync()]),
+      1e-5,
+    );
   });
 
   it("continue the stream they name, and no other", () => {
@@ -58,7 +61,9 @@ describe("random tensors", () => {
   });
 
   it("refuse bounds that would be drawn for ever", () => {
-    expect(() => truncNormal([2], { a: 5, b: 6 })).toThrow("truncNormal: [a, b] must be bounds that a normal draw often meets, found [5, 6] with mean 0, std 1");
+    expect(() => truncNormal([2], { a: 5, b: 6 })).toThrow(
+      "truncNormal: [a, b] must be bounds that a normal draw often meets, found [5, 6] with mean 0, std 1",
+    );
     expect(() => truncNormal([2], { a: 1, b: -1 })).toThrow("truncNormal: [a, b]");
     expect(() => uniform([2], { low: 1, high: 0 })).toThrow("uniform: high must be at least low (1), found 0");
   });

@@ -48,18 +48,26 @@ describe("andRows", () => {
       const y = andRows(a, mask);
       expect(y.spikes).toEqual({ planes: 1, scale: 1 });
       expect(y.shape).toEqual([2, 6, c]);
-      same(withGradients(andRows, a, mask), withGradients((p, q) => mul(p, q.reshape([2, 1, c])), dense(a), dense(mask)));
+      same(
+        withGradients(andRows, a, mask),
+        withGradients((p, q) => mul(p, q.reshape([2, 1, c])), dense(a), dense(mask)),
+      );
     }
   });
 
   it("is an ordinary product where an input is not binary", () => {
     const [a, mask] = [leaf(spikes([2, 6, 40], 1, { planes: 3 })), leaf(spikes([2, 40], 2))];
     expect(andRows(a, mask).dtype).toBe("f32");
-    same(withGradients(andRows, a, mask), withGradients((p, q) => mul(p, q.reshape([2, 1, 40])), dense(a), dense(mask)));
+    same(
+      withGradients(andRows, a, mask),
+      withGradients((p, q) => mul(p, q.reshape([2, 1, 40])), dense(a), dense(mask)),
+    );
   });
 
   it("names a wrong shape", () => {
-    expect(() => andRows(spikes([2, 6, 4], 1), spikes([6, 4], 1))).toThrow("andRows: mask must be of shape [2, 1, 4] or [2, 4], found [6, 4]");
+    expect(() => andRows(spikes([2, 6, 4], 1), spikes([6, 4], 1))).toThrow(
+      "andRows: mask must be of shape [2, 1, 4] or [2, 4], found [6, 4]",
+    );
     expect(() => andRows(spikes([4], 1), spikes([4], 1))).toThrow("andRows: the first argument must be of shape [..., N, C], found [4]");
   });
 });
@@ -73,15 +81,24 @@ describe("countRows", () => {
         const y = countRows(x, keepDims);
         expect(denseViews().size).toBe(0);
         expect(y.shape).toEqual(keepDims ? [2, 3, 1, c] : [2, 3, c]);
-        same(withGradients((a) => countRows(a, keepDims), x), withGradients((a) => sum(a, -2, keepDims), dense(x)));
+        same(
+          withGradients((a) => countRows(a, keepDims), x),
+          withGradients((a) => sum(a, -2, keepDims), dense(x)),
+        );
       }
   });
 
   it("sums integer spikes and floats too", () => {
     const x = leaf(spikes([2, 6, 40], 1, { planes: 3 }));
-    same(withGradients((a) => countRows(a), x), withGradients((a) => sum(a, -2), dense(x)));
+    same(
+      withGradients((a) => countRows(a), x),
+      withGradients((a) => sum(a, -2), dense(x)),
+    );
     const y = leaf(values([2, 6, 4], 1));
-    same(withGradients((a) => countRows(a), y), withGradients((a) => sum(a, -2), y));
+    same(
+      withGradients((a) => countRows(a), y),
+      withGradients((a) => sum(a, -2), y),
+    );
   });
 });
 
@@ -90,7 +107,11 @@ it("are the same on every device", async () => {
     await sameEverywhere(() => {
       const [q, k, v] = [1, 2, 3].map((seed) => leaf(spikes([3, 7, c], seed))) as [Tensor, Tensor, Tensor];
       const mask = leaf(spikes([3, c], 4));
-      return [...withGradients(and, k, v), ...withGradients(andRows, q, mask), ...withGradients((a) => countRows(a), leaf(spikes([3, 7, c], 5)))];
+      return [
+        ...withGradients(and, k, v),
+        ...withGradients(andRows, q, mask),
+        ...withGradients((a) => countRows(a), leaf(spikes([3, 7, c], 5))),
+      ];
     });
 });
 

@@ -33,7 +33,12 @@ export async function run({ json, ...choice }: InfoOptions): Promise<void> {
     ["device", `${info.device} (${info.isa}), ${info.threads} thread${info.threads === 1 ? "" : "s"}`],
     ["native", info.native.problem ?? `${info.native.isas.join(", ")}; ${info.native.path}`],
     ["wasm", `${info.wasm.isa}, ${info.wasm.sharedMemory ? "threads by shared memory" : "one thread: memory cannot be shared"}`],
-    ["versions", Object.entries(info.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
+    [
+      "versions",
+      Object.entries(info.versions)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(", "),
+    ],
     ["platform", `${info.platform}, ${info.processors} x ${info.processor}, ${bytes(info.memoryBytes)}`],
     ...Object.entries(info.variables).map(([name, value]): [string, string] => ["variable", `${name}=${value}`]),
   ];

@@ -58,13 +58,16 @@ export function lineChart({ title, xLabel, series, format, scale }: Chart): Mark
 <text class="axis" x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 6}" text-anchor="middle">${xLabel}</text>
 <line class="base" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${HEIGHT - BOTTOM}" y2="${HEIGHT - BOTTOM}"/>
 ${drawn.map(
-    (s) =>
-      html`<path class="s${colour(s)}" d="M${s.points.map((p) => `${px(p.x)} ${py(p.y)}`).join("L")}"/>${
-        s.marks || s.points.length === 1
-          ? s.points.map((p) => html`<circle class="s${colour(s)}" cx="${px(p.x)}" cy="${py(p.y)}" r="3.2"><title>${s.name}, ${xLabel} ${p.x}: ${format(p.y)}</title></circle>`)
-          : undefined
-      }`,
-  )}
+  (s) =>
+    html`<path class="s${colour(s)}" d="M${s.points.map((p) => `${px(p.x)} ${py(p.y)}`).join("L")}"/>${
+      s.marks || s.points.length === 1
+        ? s.points.map(
+            (p) =>
+              html`<circle class="s${colour(s)}" cx="${px(p.x)}" cy="${py(p.y)}" r="3.2"><title>${s.name}, ${xLabel} ${p.x}: ${format(p.y)}</title></circle>`,
+          )
+        : undefined
+    }`,
+)}
 </svg>
 <ul class="legend">${drawn.map((s) => html`<li><i class="s${colour(s)}"></i>${s.name}</li>`)}</ul>
 </figure>`;
@@ -98,7 +101,13 @@ function logTicks(low: number, high: number): number[] {
   const count = Math.ceil(Math.log10(high)) - first + 1;
   const all = Array.from({ length: count }, (_, i) => 10 ** (first + i)).flatMap((p) => (count > 5 ? [p] : [p, 2 * p, 5 * p]));
   const rounded = all.map((y) => Number(y.toPrecision(3)));
-  return rounded.slice(Math.max(0, rounded.findLastIndex((y) => y <= low)), rounded.findIndex((y) => y >= high) + 1);
+  return rounded.slice(
+    Math.max(
+      0,
+      rounded.findLastIndex((y) => y <= low),
+    ),
+    rounded.findIndex((y) => y >= high) + 1,
+  );
 }
 
 function round(value: number): number {

@@ -10,7 +10,7 @@ export const STYLE = `
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main, header, footer { max-width: 1180px; margin: 0 auto; padding: 0 20px; }
+main, header, footer { max-width: 1260px; margin: 0 auto; padding: 0 20px; }
 header { padding-top: 32px; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
 header p { margin: 6px 0 0; color: var(--soft); }
@@ -54,7 +54,7 @@ th.name, td.name { text-align: left; }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 tfoot > tr > * { border-top: 2px solid var(--line); font-weight: 650; }
 .wide { width: 100%; } .wide small { display: block; font-size: .78rem; font-weight: 400; color: var(--soft); }
-.wide tbody th { position: sticky; left: 0; background: var(--card); max-width: 46vw; white-space: normal; overflow-wrap: anywhere; }
+.wide tbody th { position: sticky; left: 0; background: var(--card); min-width: 150px; max-width: 46vw; white-space: normal; overflow-wrap: anywhere; }
 details { margin-top: 14px; } summary { cursor: pointer; font-size: .9rem; color: var(--soft); } details .scroll { margin-top: 8px; }
 .matrix td, .matrix thead th { text-align: center; min-width: 46px; padding: 7px 6px; }
 .matrix tbody td { border: 1px solid var(--line); }
@@ -67,19 +67,19 @@ details { margin-top: 14px; } summary { cursor: pointer; font-size: .9rem; color
 .meter i { display: block; height: 100%; width: calc(var(--v) * 100%); background: var(--bar); }
 .meter b { font-weight: 400; min-width: 46px; text-align: right; }
 .rates td { padding: 3px 8px; } .rates .mean { min-width: 190px; } .rates .mean i { background: var(--accent); } .rates .mean b { font-weight: 600; }
-.sample { display: flex; flex-wrap: wrap; gap: 16px 20px; align-items: flex-start; padding: 16px 0; border-top: 1px solid var(--line); }
-.sample:first-of-type { border-top: 0; }
-.digit { width: 104px; } .digit img { width: 96px; height: auto; display: block; }
+.samples { display: flex; flex-wrap: wrap; gap: 28px 40px; margin-top: 16px; }
+.sample { display: flex; flex-wrap: wrap; gap: 16px 14px; align-items: flex-start; }
+.digit { width: 98px; } .digit img { width: 96px; height: auto; display: block; }
 .sample figcaption { font-weight: 400; font-size: .78rem; line-height: 1.4; color: var(--soft); overflow-wrap: anywhere; margin-top: 3px; }
-.sample figcaption strong { display: block; color: var(--ink); font-size: .84rem; font-weight: 600; }
+.sample figcaption strong { display: block; color: var(--ink); font-size: .8rem; font-weight: 600; }
 .wrong { color: var(--bad); }
 img { image-rendering: pixelated; }
 .digit img, .map img { border: 1px solid var(--line); border-radius: 3px; }
-.raster { width: 108px; } .raster svg { display: block; border: 1px solid var(--line); background: var(--page); }
+.raster { width: 98px; } .raster svg { display: block; border: 1px solid var(--line); background: var(--page); }
 .raster path { stroke: var(--spike); stroke-width: 1; } .raster path.steps { stroke: var(--line); vector-effect: non-scaling-stroke; }
-.raster .t { display: flex; justify-content: space-between; font-size: .7rem; color: var(--soft); width: 96px; }
+.raster .t { display: flex; justify-content: space-between; font-size: .7rem; color: var(--soft); width: 92px; }
 .block { display: grid; gap: 4px; } .maps { display: flex; gap: 10px; }
-.map img { width: 124px; height: auto; display: block; }
+.map img { width: 112px; height: auto; display: block; }
 .scale { display: flex; align-items: center; gap: 8px; font-size: .74rem; color: var(--soft); }
 .scale i { flex: 1; height: 8px; border-radius: 2px; background: ${HEAT_GRADIENT}; }
 pre { background: var(--page); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; overflow-x: auto; font-size: .84rem; line-height: 1.45; margin: 8px 0 0; }
@@ -89,7 +89,7 @@ footer { color: var(--soft); font-size: .84rem; padding-bottom: 40px; }
   section { padding: 16px 14px 18px; margin: 12px 0; }
   .cards { grid-template-columns: 1fr 1fr; gap: 8px; } .cards dd { font-size: 1.2rem; }
   .chart text { font-size: 14px; } .matrix td, .matrix thead th { min-width: 34px; padding: 6px 3px; }
-  .sample { gap: 14px 12px; } .raster, .digit { width: 100px; } .sample figcaption strong { font-size: .78rem; }
+  .sample { gap: 14px 12px; }
 }
 @media print { body { background: none; } section { break-inside: avoid; border: 0; } nav { display: none; } }
 `;

@@ -27,7 +27,7 @@ const unaryOps: Record<(typeof UNARY)[number], Unary> = {
   log: { value: log, slope: (x) => 1 / x },
   tanh: { value: tanh, slope: (_x, y) => 1 - y * y },
   sigmoid: { value: sigmoid, slope: (_x, y) => y * (1 - y) },
-  relu: { value: (x) => (x < 0 ? 0 : x), slope: (x) => (x > 0 ? 1 : 0) },
+  relu: { value: (x) => Math.max(x, 0), slope: (x) => (x > 0 ? 1 : 0) },
   leakyRelu: { value: (x, p0) => (x >= 0 ? x : p0 * x), slope: (x, _y, p0) => (x >= 0 ? 1 : p0) },
   gelu: { value: (x) => x * normalCdf(x), slope: (x) => normalCdf(x) + x * normalDensity(x) },
   silu: { value: (x) => x * sigmoid(x), slope: (x) => sigmoid(x) * (1 + x * (1 - sigmoid(x))) },

@@ -174,6 +174,8 @@ const instructions: Record<(typeof VM)[number], (x: number, y: number, z: number
   ge: (x, y) => (x >= y ? 1 : 0),
   pow: (x, y) => pow(x, y),
   where: (x, y, z) => (x !== 0 ? y : z),
+  mulAdd: (x, y, z) => x * y + z,
+  subMul: (x, y, z) => z - x * y,
   surrogate: (x, _y, _z, slope) => slope(x),
 };
 

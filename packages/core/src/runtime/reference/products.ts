@@ -22,20 +22,17 @@ export const products = {
     for (let image = 0; image < n; image++)
       for (let oy = 0; oy < oh; oy++)
         for (let ox = 0; ox < ow; ox++) {
-          const taps = windowTaps(dilated, oy, ox).map(({ pixel, tap }) => ({
-            iy: Math.floor(pixel / dilated.w),
-            ix: pixel % dilated.w,
-            tap,
-          }));
-          for (let o = 0; o < co; o++) {
-            let sum = bias ? bias[o]! : 0;
-            for (const { iy, ix, tap } of taps) {
-              if (iy % ih !== 0 || ix % iw !== 0) continue;
-              const pixel = (image * h + iy / ih) * w + ix / iw;
-              for (let i = 0; i < ci; i++) sum += x[pixel * xs + xo + i]! * wt[(tap * ci + i) * co + o]!;
+          const sum = new Float64Array(co);
+          for (const { pixel, tap } of windowTaps(dilated, oy, ox)) {
+            const iy = Math.floor(pixel / dilated.w) / ih;
+            const ix = (pixel % dilated.w) / iw;
+            if (!Number.isInteger(iy) || !Number.isInteger(ix)) continue;
+            for (let i = 0; i < ci; i++) {
+              const value = x[((image * h + iy) * w + ix) * xs + xo + i]!;
+              for (let o = 0; o < co; o++) sum[o]! += value * wt[(tap * ci + i) * co + o]!;
             }
-            y[((image * oh + oy) * ow + ox) * ys + yo + o] = sum;
           }
+          for (let o = 0; o < co; o++) y[((image * oh + oy) * ow + ox) * ys + yo + o] = sum[o]! + (bias ? bias[o]! : 0);
         }
   },
 

@@ -2,6 +2,7 @@
  * Convolutions, channels last: x [..., H, W, Cin], weight [kh, kw, Cin / groups, Cout]. Spikes go through the event-driven kernels,
  * whose cost follows the number of spikes; with groups they are unpacked.
  */
+import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf } from "../tensor.ts";
@@ -59,19 +60,23 @@ const convolution: OpDefinition<Settings> = {
     if (ctx.needs[1]) ctx.save(x);
     const y = empty(settings.output);
     if (x.dtype === "spikes" && groups === 1) {
-      const units = g.oh * g.ow > 1 ? g.n * g.oh : g.n;
+      const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
       const format = x.spikes as SpikeFormat;
       run(
         "spike_conv2d",
         { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g, ...format },
-        tilesFor(units, (rowCost(g, 1) * format.planes) / 4),
+        tilesFor(units, (g.n * g.oh * rowCost(g, 1) * format.planes) / 4 / units),
       );
       return y;
     }
     const values = dense("conv2d", x).storage;
     const tiles = tilesFor(g.n * g.oh, rowCost(g, groups) / groups);
     if (isDepthwise(settings)) {
-      run("dwconv2d", { x: values, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g }, tilesFor(g.n * g.oh, rowCost(g, groups)));
+      run(
+        "dwconv2d",
+        { x: values, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g },
+        tilesFor(g.n * g.oh, rowCost(g, groups)),
+      );
       return y;
     }
     const [ci, co] = [g.ci / groups, g.co / groups];
@@ -110,7 +115,11 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
   for (let group = 0; group < groups; group++) {
     const wt = turnedWeight(weight, g, groups, group);
     const pixels = { xs: g.co, xo: group * back.ci, ys: g.ci, yo: group * back.co };
-    run("conv2d", { x: gy.storage, wt: wt.storage, bias: null, y: gx.storage, ...back, ...edges, ...pixels }, tilesFor(g.n * g.h, cost / groups));
+    run(
+      "conv2d",
+      { x: gy.storage, wt: wt.storage, bias: null, y: gx.storage, ...back, ...edges, ...pixels },
+      tilesFor(g.n * g.h, cost / groups),
+    );
   }
   return gx;
 }
@@ -122,17 +131,19 @@ function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings)
   const taps = g.kh * g.kw;
   if (x.dtype === "spikes" && groups === 1) {
     const format = x.spikes as SpikeFormat;
-    const tiles = tilesFor(taps * wordsOf(g.ci), positions * format.planes * g.co);
+    const units = spikeGradUnits(g.ci, g.co);
+    const tiles = tilesFor(units, (positions * format.planes * wordsOf(g.ci) * taps * g.co) / units);
     run("spike_conv2d_grad_weight", { x: x.storage, gy: gy.storage, gw: gw.storage, ...g, ...format }, tiles);
     return gw;
   }
   const values = dense("conv2d", x).storage;
   if (isDepthwise(settings)) {
-    run("dwconv2d_grad_weight", { x: values, gy: gy.storage, gw: gw.storage, ...g }, tilesFor(taps, (positions * g.ci) / 8));
+    run("dwconv2d_grad_weight", { x: values, gy: gy.storage, gw: gw.storage, ...g }, tilesFor(Math.ceil(g.ci / 16), 2 * positions * taps));
     return gw;
   }
   const [ci, co] = [g.ci / groups, g.co / groups];
-  const tiles = tilesFor(taps * Math.ceil(ci / 32), positions * co * 4);
+  const units = productUnits(1, taps * ci, co);
+  const tiles = tilesFor(units, (positions * taps * ci * co) / 8 / units);
   for (let group = 0; group < groups; group++) {
     const part = groups === 1 ? gw : empty([taps * ci, co]);
     const pixels = { xs: g.ci, xo: group * ci, ys: g.co, yo: group * co };
@@ -224,7 +235,12 @@ function convolve(
   if (!Number.isInteger(groups) || groups < 1) wrong(op, "groups", "an integer >= 1", String(groups));
   if (co % groups !== 0) wrong(op, "weight", `of a multiple of ${groups} (groups) output channels`, show(weight.shape));
   if (perGroup * groups !== ci)
-    wrong(op, "x", `of ${perGroup * groups} channels (weight ${show(weight.shape)}${groups > 1 ? `, ${groups} groups` : ""})`, show(x.shape));
+    wrong(
+      op,
+      "x",
+      `of ${perGroup * groups} channels (weight ${show(weight.shape)}${groups > 1 ? `, ${groups} groups` : ""})`,
+      show(x.shape),
+    );
   if (bias) {
     expectDType(op, "bias", bias, "f32");
     expectShape(op, "bias", bias.shape, [co]);

@@ -6,13 +6,13 @@
  * input was broadcast along.
  */
 import { BINARY, COMPARE, ELEMENT, LOGICAL, UNARY } from "../../runtime/kernel-table.ts";
-import { broadcastShape, broadcastStrides, type Shape, wrong } from "../shape.ts";
 import { scope } from "../scope.ts";
+import { broadcastShape, broadcastStrides, type Shape, wrong } from "../shape.ts";
 import { apply, noGrad, type OpDefinition } from "../tape.ts";
 import { type DType, empty, emptySpikes, full, type SpikeFormat, type Tensor, tensor } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, tilesFor } from "./common.ts";
-import { copyStrided, walkArgs } from "./strided.ts";
 import { unbroadcast } from "./reduce.ts";
+import { copyStrided, walkArgs } from "./strided.ts";
 
 /** A tensor, or a number that broadcasts. */
 export type Operand = Tensor | number;
@@ -48,7 +48,8 @@ function unaryOp(name: UnaryName, derivative: Derivative, cost = 1): OpDefinitio
       const known = derivative === "constant" ? gy : dense(name, ctx.saved[0] as Tensor);
       const gx = empty(gy.shape);
       const { storage } = known;
-      if (gx.size) run("unary_grad", { x: storage, y: storage, gy: gy.storage, gx: gx.storage, n: gx.size, op, p0, p1 }, tilesFor(gx.size, cost));
+      if (gx.size)
+        run("unary_grad", { x: storage, y: storage, gy: gy.storage, gx: gx.storage, n: gx.size, op, p0, p1 }, tilesFor(gx.size, cost));
       return [gx];
     },
   };
@@ -376,7 +377,8 @@ function compare(name: (typeof COMPARE)[number], a: Tensor, b: Operand): Tensor 
   return scope(() => {
     if (a.dtype === "f32" || a.dtype === "spikes") return COMPARE_OPS[name](a, full([], b));
     const [low, high] = a.dtype === "i32" ? [-(2 ** 31), 2 ** 31 - 1] : [0, 255];
-    if (!Number.isInteger(b) || b < low || b > high) wrong(name, "the second argument", `an integer in [${low}, ${high}] for dtype ${a.dtype}`, String(b));
+    if (!Number.isInteger(b) || b < low || b > high)
+      wrong(name, "the second argument", `an integer in [${low}, ${high}] for dtype ${a.dtype}`, String(b));
     return COMPARE_OPS[name](a, tensor(b, [], a.dtype));
   });
 }
@@ -456,7 +458,11 @@ const whereOp: OpDefinition<{ a: Shape; b: Shape; shape: Shape }> = {
     const b = dense("where", second as Tensor);
     const y = empty(shape);
     if (y.size) {
-      const { args, tiles } = walkArgs("where", shape, [a, b, c].map((t) => broadcastStrides(t.shape, shape)));
+      const { args, tiles } = walkArgs(
+        "where",
+        shape,
+        [a, b, c].map((t) => broadcastStrides(t.shape, shape)),
+      );
       run("where", { cond: c.storage, a: a.storage, b: b.storage, y: y.storage, ...args }, tiles);
     }
     ctx.save(c);
@@ -491,7 +497,8 @@ const castElements = (to: "f32" | "i32" | "u8") =>
   unrecorded("cast", ([x]) => {
     const { storage, shape, size } = x as Tensor;
     const y = empty(shape, to);
-    if (size) run("cast", { x: storage, y: y.storage, n: size, from: ELEMENT.indexOf(storage.type), to: ELEMENT.indexOf(to) }, tilesFor(size, 1));
+    if (size)
+      run("cast", { x: storage, y: y.storage, n: size, from: ELEMENT.indexOf(storage.type), to: ELEMENT.indexOf(to) }, tilesFor(size, 1));
     return y;
   });
 const CAST = { f32: castElements("f32"), i32: castElements("i32"), u8: castElements("u8") };
@@ -507,7 +514,15 @@ export function cast(x: Tensor, dtype: DType): Tensor {
     wrong("cast", "dtype", "f32, i32, u8 or bool (toSpikes makes spikes)", dtype);
   }
   if (x.dtype === dtype) return clone(x);
-  if (x.dtype === "spikes") return scope(() => (dtype === "f32" ? toDense(x) : cast(noGrad(() => toDense(x)), dtype)));
+  if (x.dtype === "spikes")
+    return scope(() =>
+      dtype === "f32"
+        ? toDense(x)
+        : cast(
+            noGrad(() => toDense(x)),
+            dtype,
+          ),
+    );
   return dtype === "bool" ? ne(x, 0) : CAST[dtype](x);
 }
 

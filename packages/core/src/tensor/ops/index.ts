@@ -1,10 +1,11 @@
 /**
  * Indexing: picking and adding rows or single elements by integer positions. Positions are checked here, before a kernel runs.
  */
-import { ELEMENT } from "../../runtime/kernel-table.ts";
+
 import { device } from "../../runtime/engine.ts";
-import { aroundAxis, axisOf, sameShape, type Shape, show, wrong } from "../shape.ts";
+import { ELEMENT } from "../../runtime/kernel-table.ts";
 import { scope } from "../scope.ts";
+import { aroundAxis, axisOf, type Shape, sameShape, show, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, emptySpikes, full, type SpikeFormat, type Tensor, tensor, wordsOf } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, tilesFor } from "./common.ts";
@@ -31,7 +32,8 @@ function select(op: string, x: Tensor, index: Tensor, axis: number): Tensor {
   const row = x.spikes ? x.spikes.planes * wordsOf(x.shape[x.rank - 1] as number) : null;
   const { outer, n: xn, inner } = aroundAxis(row === null ? x.shape : x.shape.with(-1, row), axis);
   const type = ELEMENT.indexOf(x.storage.type);
-  if (y.size) run("index_select", { x: x.storage, index: index.storage, y: y.storage, type, outer, xn, n, inner }, tilesFor(outer * n, inner));
+  if (y.size)
+    run("index_select", { x: x.storage, index: index.storage, y: y.storage, type, outer, xn, n, inner }, tilesFor(outer * n, inner));
   return y;
 }
 
@@ -141,11 +143,7 @@ const SCATTER_ADD: OpDefinition<{ axis: number }> = {
     ctx.save(index as Tensor);
     return y;
   },
-  backward: (ctx, [g], { axis }) => [
-    g as Tensor,
-    null,
-    ctx.needs[2] ? gatherInto(g as Tensor, ctx.saved[0] as Tensor, axis) : null,
-  ],
+  backward: (ctx, [g], { axis }) => [g as Tensor, null, ctx.needs[2] ? gatherInto(g as Tensor, ctx.saved[0] as Tensor, axis) : null],
 };
 
 /**

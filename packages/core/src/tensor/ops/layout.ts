@@ -5,11 +5,12 @@
  * Spikes move as whole words where the last axis is not touched. Elsewhere they are unpacked, moved and packed again, and the
  * profile counts it (`denseViews`).
  */
-import { axisOf, broadcastShape, broadcastStrides, sameShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
+
+import { device } from "../../runtime/engine.ts";
 import { keep, scope } from "../scope.ts";
+import { axisOf, broadcastShape, broadcastStrides, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, applyMany, type OpDefinition } from "../tape.ts";
 import { empty, emptySpikes, full, type SpikeFormat, Tensor, wordsOf } from "../tensor.ts";
-import { device } from "../../runtime/engine.ts";
 import { dense } from "./common.ts";
 import { pack } from "./elementwise.ts";
 import { unbroadcast } from "./reduce.ts";
@@ -39,7 +40,12 @@ const reshapeOp: OpDefinition<{ from: Shape; to: Shape }> = {
       // A value not made yet stays so: a neuron behind the reshape can still take it in its own pass.
       const part = (t: Tensor, shape: Shape) => keep(t.alias(shape));
       const { x: values, ...channels } = pending;
-      const [scale, shift, mean, rstd] = [channels.scale, channels.shift, channels.mean, channels.rstd].map((t) => part(t, t.shape)) as [Tensor, Tensor, Tensor, Tensor];
+      const [scale, shift, mean, rstd] = [channels.scale, channels.shift, channels.mean, channels.rstd].map((t) => part(t, t.shape)) as [
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
       return new Tensor(to, "f32", null, null, { x: part(values, to), scale, shift, mean, rstd });
     }
     if (x.spikes && !spikesAlias(x.spikes, from, to)) return repack(dense("reshape", x).alias(to), x.spikes);
@@ -69,7 +75,11 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
 
 /** Without the axes of size 1, or without one of them. @throws SpikeloomError when the named axis has another size. */
 export function squeeze(x: Tensor, axis?: number): Tensor {
-  if (axis === undefined) return reshape(x, x.shape.filter((d) => d !== 1));
+  if (axis === undefined)
+    return reshape(
+      x,
+      x.shape.filter((d) => d !== 1),
+    );
   const a = axisOf("squeeze", axis, x.rank);
   if (x.shape[a] !== 1) wrong("squeeze", `axis ${axis} of ${show(x.shape)}`, "of size 1", String(x.shape[a]));
   return reshape(x, x.shape.toSpliced(a, 1));
@@ -208,11 +218,13 @@ export function slice(x: Tensor, ...ranges: Range[]): Tensor {
       strides.push(s);
     } else if (typeof range === "number") {
       const at = range < 0 ? range + d : range;
-      if (!Number.isInteger(at) || at < 0 || at >= d) wrong("slice", `the index of axis ${i}`, `an integer in [${-d}, ${d})`, String(range));
+      if (!Number.isInteger(at) || at < 0 || at >= d)
+        wrong("slice", `the index of axis ${i}`, `an integer in [${-d}, ${d})`, String(range));
       offset += at * s;
     } else {
       const [start, end, step = 1] = range;
-      for (const v of [start, end ?? d, step]) if (!Number.isInteger(v)) wrong("slice", `the range of axis ${i}`, "of integers", show(range as Shape));
+      for (const v of [start, end ?? d, step])
+        if (!Number.isInteger(v)) wrong("slice", `the range of axis ${i}`, "of integers", show(range as Shape));
       if (step < 1) wrong("slice", `the step of axis ${i}`, "at least 1 (flip reverses)", String(step));
       const clip = (v: number) => Math.min(Math.max(v < 0 ? v + d : v, 0), d);
       const from = clip(start);
@@ -280,7 +292,9 @@ const concatOp: OpDefinition<{ axis: number; shapes: readonly Shape[]; shape: Sh
     const words = alike && joinsAsWords(format, shapes, axis);
     const floats = dtype === "f32" || dtype === "spikes";
     const parts = words || !floats ? inputs : inputs.map((t) => dense("concat", t));
-    const y = words ? emptySpikes(shape, format as SpikeFormat) : empty(shape, (parts[0] as Tensor).dtype as Exclude<Tensor["dtype"], "spikes">);
+    const y = words
+      ? emptySpikes(shape, format as SpikeFormat)
+      : empty(shape, (parts[0] as Tensor).dtype as Exclude<Tensor["dtype"], "spikes">);
     let at = 0;
     for (const part of parts) {
       copyPart("concat", y, part, axis, at, "whole");
@@ -328,7 +342,12 @@ export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
     if (!sameShape(t.shape, first.shape)) wrong("stack", `tensor ${i}`, `of shape ${show(first.shape)}`, show(t.shape));
   });
   const a = axisOf("stack", axis, first.rank + 1);
-  return scope(() => concat(tensors.map((t) => unsqueeze(t, a)), a));
+  return scope(() =>
+    concat(
+      tensors.map((t) => unsqueeze(t, a)),
+      a,
+    ),
+  );
 }
 
 const splitOp: OpDefinition<{ axis: number; sizes: readonly number[]; from: Shape }> = {
@@ -411,7 +430,12 @@ function padded(x: Tensor, widths: readonly (readonly [number, number])[], value
   device().view(y.storage).fill(value);
   const strides = stridesOf(storedShape(y));
   const axes = storedShape(x);
-  copyStrided("pad", axes, { storage: x.storage, strides: stridesOf(axes), offset: 0 }, { storage: y.storage, strides, offset: offsetOf(widths, strides) });
+  copyStrided(
+    "pad",
+    axes,
+    { storage: x.storage, strides: stridesOf(axes), offset: 0 },
+    { storage: y.storage, strides, offset: offsetOf(widths, strides) },
+  );
   return y;
 }
 
@@ -420,7 +444,8 @@ function padded(x: Tensor, widths: readonly (readonly [number, number])[], value
  * @param widths [before, after] of each axis, in order
  */
 export function pad(x: Tensor, widths: readonly (readonly [before: number, after: number])[], value = 0): Tensor {
-  if (widths.length !== x.rank) wrong("pad", "widths", `one pair for each of the ${x.rank} axes of ${show(x.shape)}`, `${widths.length} pairs`);
+  if (widths.length !== x.rank)
+    wrong("pad", "widths", `one pair for each of the ${x.rank} axes of ${show(x.shape)}`, `${widths.length} pairs`);
   for (const n of widths.flat()) if (!Number.isInteger(n) || n < 0) wrong("pad", "every width", "an integer of at least 0", String(n));
   const shape = x.shape.map((d, i) => d + (widths[i]?.[0] ?? 0) + (widths[i]?.[1] ?? 0));
   return apply(padOp, [x], { widths, value, from: x.shape, shape });

@@ -30,7 +30,14 @@ interface Settings {
 }
 
 /** a * b over [rows, width], each walked by its own strides. */
-function product(a: Tensor, [a4, a5]: readonly [number, number], b: Tensor, [b4, b5]: readonly [number, number], rows: number, width: number): Tensor {
+function product(
+  a: Tensor,
+  [a4, a5]: readonly [number, number],
+  b: Tensor,
+  [b4, b5]: readonly [number, number],
+  rows: number,
+  width: number,
+): Tensor {
   const y = empty([rows, width]);
   const dims = { d0: 1, d1: 1, d2: 1, d3: 1, d4: rows, d5: width };
   const none = { a0: 0, a1: 0, a2: 0, a3: 0, b0: 0, b1: 0, b2: 0, b3: 0 };
@@ -58,7 +65,11 @@ const crossEntropyLoss: OpDefinition<Settings> = {
     ctx.save(l, targets);
     const sumOverClasses = (x: Tensor, scale: number): Tensor => {
       const y = empty([rows]);
-      run("reduce", { x: x.storage, y: y.storage, outer: rows, n: k, inner: 1, chunks: 1, op: REDUCE.indexOf("sum"), scale }, tilesFor(rows, k));
+      run(
+        "reduce",
+        { x: x.storage, y: y.storage, outer: rows, n: k, inner: 1, chunks: 1, op: REDUCE.indexOf("sum"), scale },
+        tilesFor(rows, k),
+      );
       return y;
     };
     let losses: Tensor;
@@ -84,7 +95,11 @@ const crossEntropyLoss: OpDefinition<Settings> = {
     if (targets.dtype === "i32") {
       gl = product(g, [step, 0], full([1], -smoothing / k), [0, 0], rows, k);
       const picked = product(g, [step, 0], full([1], -(1 - smoothing)), [0, 0], rows, 1);
-      run("scatter_add", { gy: picked.storage, index: targets.storage, gx: gl.storage, outer: rows, xn: k, n: 1, inner: 1 }, tilesFor(rows, 1));
+      run(
+        "scatter_add",
+        { gy: picked.storage, index: targets.storage, gx: gl.storage, outer: rows, xn: k, n: 1, inner: 1 },
+        tilesFor(rows, 1),
+      );
     } else {
       gl = product(g, [step, 0], scaled(targets, -(1 - smoothing), -smoothing / k), [k, 1], rows, k);
       if (ctx.needs[1]) targetGradient = product(g, [step, 0], scaled(l, -(1 - smoothing)), [k, 1], rows, k).alias(input);

@@ -29,8 +29,21 @@ function gemm(a: Tensor, b: Tensor, shape: Shape, { batch, m, n, k, sa, sb, ta, 
     run(
       "gemm",
       {
-        a: a.storage, b: b.storage, c: c.storage, bias: bias ? bias.storage : null,
-        batch, m, n, k, sa, sb, sc: m * n, ta: ta ? 1 : 0, tb: tb ? 1 : 0, alpha: 1, accumulate: 0,
+        a: a.storage,
+        b: b.storage,
+        c: c.storage,
+        bias: bias ? bias.storage : null,
+        batch,
+        m,
+        n,
+        k,
+        sa,
+        sb,
+        sc: m * n,
+        ta: ta ? 1 : 0,
+        tb: tb ? 1 : 0,
+        alpha: 1,
+        accumulate: 0,
       },
       tilesFor(units, (batch * m * n * k) / units / 8),
     );
@@ -145,7 +158,12 @@ export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = 
   const [found, right] = transposeB ? [columns, rows] : [rows, columns];
   if (found !== inner) {
     const expected = transposeB ? `[.., n, ${inner}]` : `[.., ${inner}, n]`;
-    wrong("matmul", "the right argument", `of shape ${expected} to go with ${show(a.shape)}${transposeA ? " transposed" : ""}`, show(b.shape));
+    wrong(
+      "matmul",
+      "the right argument",
+      `of shape ${expected} to go with ${show(a.shape)}${transposeA ? " transposed" : ""}`,
+      show(b.shape),
+    );
   }
   const lead = broadcastShape("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
   return apply(MATMUL, [a, b], { ta: transposeA, tb: transposeB, lead, m: left, n: right, k: inner, a: a.shape, b: b.shape });
@@ -176,9 +194,11 @@ const LINEAR: OpDefinition<void> = {
  */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   expectFloat("linear", "the input", x);
-  if (weight.dtype !== "f32" || weight.rank !== 2) wrong("linear", "the weight", "f32 of shape [in, out]", `${weight.dtype} ${show(weight.shape)}`);
+  if (weight.dtype !== "f32" || weight.rank !== 2)
+    wrong("linear", "the weight", "f32 of shape [in, out]", `${weight.dtype} ${show(weight.shape)}`);
   const [inputs, outputs] = weight.shape as [number, number];
-  if (x.rank < 1 || x.shape[x.rank - 1] !== inputs) wrong("linear", "the input", `of shape [.., ${inputs}] to go with weight ${show(weight.shape)}`, show(x.shape));
+  if (x.rank < 1 || x.shape[x.rank - 1] !== inputs)
+    wrong("linear", "the input", `of shape [.., ${inputs}] to go with weight ${show(weight.shape)}`, show(x.shape));
   if (bias && (bias.dtype !== "f32" || bias.rank !== 1 || bias.shape[0] !== outputs))
     wrong("linear", "the bias", `f32 of shape [${outputs}]`, `${bias.dtype} ${show(bias.shape)}`);
   return apply(LINEAR, bias ? [x, weight, bias] : [x, weight], undefined);

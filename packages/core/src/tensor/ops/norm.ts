@@ -2,8 +2,9 @@
  * Batch and layer normalisation over channels-last tensors. Batch norm computes statistics and per-channel coefficients, but not
  * its product: the output is a pending `x * scale + shift` (see PendingAffine), which a neuron that follows reads on the fly.
  */
-import { expectShape, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
+
 import { keep } from "../scope.ts";
+import { expectShape, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, isRecomputing, type OpDefinition } from "../tape.ts";
 import { empty, Tensor } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
@@ -117,7 +118,8 @@ export function batchNorm(
     expectShape(op, name, t.shape, [c]);
   }
   if (!gamma !== !beta) wrong(op, "gamma and beta", "given both or neither", gamma ? "gamma alone" : "beta alone");
-  if (!runningMean !== !runningVar) wrong(op, "runningMean and runningVar", "given both or neither", runningMean ? "the mean alone" : "the variance alone");
+  if (!runningMean !== !runningVar)
+    wrong(op, "runningMean and runningVar", "given both or neither", runningMean ? "the mean alone" : "the variance alone");
   if (!training && !runningMean) wrong(op, "runningMean", "given when not training", "null");
   if (training && rows < 2) wrong(op, "x", "of more than one value a channel in training (a larger batch, or eval())", show(x.shape));
   return apply(batchNormalisation, gamma && beta ? [x, gamma, beta] : [x], { training, momentum, eps, rows, c, runningMean, runningVar });
@@ -172,7 +174,8 @@ export function layerNorm(x: Tensor, normalizedShape: Shape, gamma: Tensor | nul
   const op = "layerNorm";
   expectFloat(op, "x", x);
   const k = normalizedShape.length;
-  if (k < 1 || sizeOf(normalizedShape) < 1 || k > x.rank || !sameShape(x.shape.slice(x.rank - k), normalizedShape)) wrong(op, "x", `of shape [..., ${normalizedShape.join(", ")}]`, show(x.shape));
+  if (k < 1 || sizeOf(normalizedShape) < 1 || k > x.rank || !sameShape(x.shape.slice(x.rank - k), normalizedShape))
+    wrong(op, "x", `of shape [..., ${normalizedShape.join(", ")}]`, show(x.shape));
   for (const [name, t] of Object.entries({ gamma, beta })) {
     if (!t) continue;
     expectDType(op, name, t, "f32");

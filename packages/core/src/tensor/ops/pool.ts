@@ -6,6 +6,7 @@ import { dense, expectFloat, run, tilesFor } from "./common.ts";
 import { pack } from "./elementwise.ts";
 import { pad } from "./layout.ts";
 import { mean } from "./reduce.ts";
+import { isBinary } from "./spikes.ts";
 import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
 
 /** Settings of `maxPool2d`. */
@@ -53,8 +54,6 @@ function settingsOf(op: string, x: Tensor, kernel: Pair, options: MaxPool2dOptio
 const forwardTiles = (g: Window): number => tilesFor(g.n * g.oh, g.ow * g.kh * g.kw * g.co);
 const backwardTiles = (g: Window): number => tilesFor(g.n * g.h, g.w * g.co * (1 + (g.kh * g.kw) / (g.sh * g.sw)));
 
-const isBinary = (x: Tensor): boolean => x.dtype === "spikes" && (x.spikes as SpikeFormat).planes === 1 && (x.spikes as SpikeFormat).scale > 0;
-
 const maxPooling: OpDefinition<Settings> = {
   name: "maxPool2d",
 
@@ -77,7 +76,7 @@ const maxPooling: OpDefinition<Settings> = {
     const gy = (grads[0] as Tensor).storage;
     const saved = ctx.saved[0] as Tensor;
     const gx = empty(input);
-    if (saved.dtype === "spikes") run("spike_maxpool2d_grad", { x: saved.storage, gy, gx: gx.storage, ...g }, backwardTiles(g));
+    if (saved.dtype === "spikes") run("spike_maxpool2d_grad", { x: saved.storage, gy, gx: gx.storage, ...g }, tilesFor(g.n, g.h * g.w * g.co));
     else run("maxpool2d_grad", { gy, index: saved.storage, gx: gx.storage, ...g }, backwardTiles(g));
     return [gx];
   },

@@ -14,7 +14,9 @@ const BLOCK_COST = 16;
 
 /** Set the draws of `n` elements aside in a stream. */
 export function reserveDraws(stream: string, n: number): Reservation {
-  return randomness().stream(stream).reserve(Math.ceil(n / 4));
+  return randomness()
+    .stream(stream)
+    .reserve(Math.ceil(n / 4));
 }
 
 /** Tiles of a kernel that draws `n` values. */
@@ -50,14 +52,21 @@ export function randn(shape: Shape, options: RandomOptions & { mean?: number | u
  * Normal, drawn again until it lies in [a, b] (absolute bounds, as timm's and PyTorch's `trunc_normal_`). Default mean 0, std 1, [-2, 2].
  * @throws SpikeloomError when less than one draw in a hundred would lie inside
  */
-export function truncNormal(shape: Shape, options: RandomOptions & { mean?: number | undefined; std?: number | undefined; a?: number | undefined; b?: number | undefined } = {}): Tensor {
+export function truncNormal(
+  shape: Shape,
+  options: RandomOptions & { mean?: number | undefined; std?: number | undefined; a?: number | undefined; b?: number | undefined } = {},
+): Tensor {
   const { mean = 0, std = 1, a = -2, b = 2 } = options;
   const below = (x: number): number => erf((x - mean) / (std * Math.SQRT2)) / 2;
-  if (!(std > 0) || !(below(b) - below(a) >= 0.01)) wrong("truncNormal", "[a, b]", "bounds that a normal draw often meets", `[${a}, ${b}] with mean ${mean}, std ${std}`);
+  if (!(std > 0) || !(below(b) - below(a) >= 0.01))
+    wrong("truncNormal", "[a, b]", "bounds that a normal draw often meets", `[${a}, ${b}] with mean ${mean}, std ${std}`);
   return normal(shape, { ...options, a, b });
 }
 
-function normal(shape: Shape, options: RandomOptions & { mean?: number | undefined; std?: number | undefined; a: number; b: number }): Tensor {
+function normal(
+  shape: Shape,
+  options: RandomOptions & { mean?: number | undefined; std?: number | undefined; a: number; b: number },
+): Tensor {
   const { mean = 0, std = 1, a, b, stream = "random" } = options;
   if (!(std >= 0)) wrong("randn", "std", "at least 0", String(std));
   const y = empty(shape);

@@ -6,8 +6,8 @@
  * follows from the shape alone.
  */
 import { REDUCE } from "../../runtime/kernel-table.ts";
-import { aroundAxis, axisOf, sameShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { scope } from "../scope.ts";
+import { aroundAxis, axisOf, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, noGrad, type OpDefinition } from "../tape.ts";
 import { empty, type Tensor } from "../tensor.ts";
 import { dense, expectFloat, run, tilesFor } from "./common.ts";
@@ -92,7 +92,11 @@ function spikeCounts(x: Tensor, shape: Shape, from: number, to: number, scale: n
   const [outer, n] = [shape.slice(0, from), shape.slice(from, to)].map(sizeOf) as [number, number];
   const y = empty([outer, rows * c]);
   if (y.size)
-    run("spike_count_rows", { x: x.storage, y: y.storage, outer, n, c: rows * c, scale: scale * x.spikes.scale }, tilesFor(outer, (n * rows * c) / 8));
+    run(
+      "spike_count_rows",
+      { x: x.storage, y: y.storage, outer, n, c: rows * c, scale: scale * x.spikes.scale },
+      tilesFor(outer, (n * rows * c) / 8),
+    );
   return y;
 }
 

@@ -116,7 +116,8 @@ export function andRows(a: Tensor, mask: Tensor): Tensor {
   const rows = rowsOf(op, a);
   const leading = a.shape.slice(0, -2);
   const kept = [...leading, 1, rows.c];
-  if (!sameShape(mask.shape, kept) && !sameShape(mask.shape, [...leading, rows.c])) wrong(op, "mask", `of shape ${show(kept)} or ${show([...leading, rows.c])}`, show(mask.shape));
+  if (!sameShape(mask.shape, kept) && !sameShape(mask.shape, [...leading, rows.c]))
+    wrong(op, "mask", `of shape ${show(kept)} or ${show([...leading, rows.c])}`, show(mask.shape));
   if (isBinary(a) && isBinary(mask)) return apply(rowProduct, [a, mask], rows);
   return mul(a, reshape(mask, kept));
 }

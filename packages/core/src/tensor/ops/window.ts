@@ -6,15 +6,28 @@ export type Pair = number | readonly [number, number];
 
 /** The WINDOW arguments of the kernel table. */
 export interface Window {
-  n: number; h: number; w: number; ci: number;
-  oh: number; ow: number; co: number;
-  kh: number; kw: number; sh: number; sw: number; ph: number; pw: number; dh: number; dw: number;
+  n: number;
+  h: number;
+  w: number;
+  ci: number;
+  oh: number;
+  ow: number;
+  co: number;
+  kh: number;
+  kw: number;
+  sh: number;
+  sw: number;
+  ph: number;
+  pw: number;
+  dh: number;
+  dw: number;
 }
 
 /** Both numbers of a pair, checked to be integers of at least `least`. */
 export function pair(op: string, argument: string, value: Pair, least: number): [number, number] {
   const [a, b] = typeof value === "number" ? [value, value] : value;
-  for (const v of [a, b]) if (!Number.isInteger(v) || v < least) wrong(op, argument, `an integer >= ${least}, or two`, JSON.stringify(value));
+  for (const v of [a, b])
+    if (!Number.isInteger(v) || v < least) wrong(op, argument, `an integer >= ${least}, or two`, JSON.stringify(value));
   return [a, b];
 }
 
@@ -27,7 +40,10 @@ export function imageSizes(op: string, shape: Shape): { leading: Shape; n: numbe
 }
 
 /** How many windows fit along an axis. With `ceil` a last window may hang over the padded end, if it begins before it (PyTorch's rule). */
-export function windowCount(size: number, window: { kernel: number; stride: number; padding: number; dilation: number; ceil?: boolean }): number {
+export function windowCount(
+  size: number,
+  window: { kernel: number; stride: number; padding: number; dilation: number; ceil?: boolean },
+): number {
   const { kernel, stride, padding, dilation, ceil = false } = window;
   const room = size + 2 * padding - dilation * (kernel - 1) - 1;
   if (!ceil) return Math.floor(room / stride) + 1;
@@ -36,7 +52,13 @@ export function windowCount(size: number, window: { kernel: number; stride: numb
 }
 
 /** Throw where no window fits. */
-export function expectWindows(op: string, shape: Shape, count: { oh: number; ow: number }, kernel: readonly number[], padding: readonly number[]): void {
+export function expectWindows(
+  op: string,
+  shape: Shape,
+  count: { oh: number; ow: number },
+  kernel: readonly number[],
+  padding: readonly number[],
+): void {
   if (count.oh < 1 || count.ow < 1)
     wrong(op, "x", `at least as large as the window ${show(kernel)} with padding ${show(padding)} and its dilation`, `${show(shape)}`);
 }

@@ -176,7 +176,7 @@ export class Draw {
         for (let ox = 0; ox < g.ow; ox++) if (windowTaps(g, oy, ox).length === 0) return this.#onePixel(n, sameChannels);
     const positions = n * g.oh * g.ow * g.kh * g.kw;
     const ci = this.channels(Math.max(1, limit / positions));
-    const co = sameChannels ? ci : this.channels(Math.max(1, limit / positions / ci));
+    const co = sameChannels ? ci : this.wide ? this.pick(17, 130) : this.channels(Math.max(1, limit / positions / ci));
     return { ...g, ci, co, ih, iw };
   }
 

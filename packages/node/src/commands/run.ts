@@ -1,0 +1,51 @@
+/**
+ * `spikeloom run`: any model, or part of one, on any tensor: files in PyTorch's names, shapes and axis order in, the same out.
+ * Configurations are the official code's own arguments, so that a published setting can be pasted.
+ */
+import { type formats, models, nearest, noGrad, type nn, npy, npz, safetensors, scope, SpikeloomError } from "spikeloom";
+import { readFileChecked, writeFileAtomic } from "../files.ts";
+import { type EngineChoice, startEngine } from "../session.ts";
+
+export interface RunOptions extends EngineChoice {
+  /** `system` (the whole network) or `system/kind` (a part). */
+  model: string;
+  config?: Record<string, unknown> | undefined;
+  weights: string;
+  input: string;
+  output: string;
+  taps?: boolean | undefined;
+}
+
+type Arrays = Map<string, formats.NdArray>;
+
+export async function run({ model: name, config = {}, weights, input, output, taps = false, ...choice }: RunOptions): Promise<void> {
+  const slash = name.indexOf("/");
+  const system = models.findSystem(slash < 0 ? name : name.slice(0, slash));
+  const kindName = slash < 0 ? "model" : name.slice(slash + 1);
+  const kind = system.official[kindName];
+  if (!kind) {
+    const near = nearest(kindName, Object.keys(system.official));
+    throw new SpikeloomError(`${system.name} has no part "${kindName}"${near ? `, did you mean "${system.name}/${near}"?` : ""} (it has ${Object.keys(system.official).join(", ")})`);
+  }
+  const state = await readArrays(weights, "weights");
+  const inputs = await readArrays(input, "input");
+  await startEngine(choice);
+  const result = scope(() => {
+    const module: nn.Module = kind.build(config);
+    module.loadStateDict(state as Parameters<nn.Module["loadStateDict"]>[0]);
+    module.eval();
+    const { outputs, taps: values } = noGrad(() => kind.run(module, inputs, { taps }));
+    return new Map([...outputs, ...(taps ? values : [])]);
+  });
+  await writeFileAtomic(output, await npz.encode(result));
+  for (const [key, { shape, dtype }] of result) console.log(`${key}  ${dtype} [${shape.join(", ")}]`);
+}
+
+/** Arrays of a safetensors, npz or npy file (an npy is the input "x"). */
+async function readArrays(path: string, what: string): Promise<Arrays> {
+  const bytes = await readFileChecked(path, what);
+  if (path.endsWith(".npz")) return npz.decode(bytes, { name: path });
+  if (path.endsWith(".npy")) return new Map([["x", npy.decode(bytes, path)]]);
+  if (path.endsWith(".safetensors")) return safetensors.load(bytes, path);
+  throw new SpikeloomError(`${path}: ${what} must be a .safetensors, .npz or .npy file`);
+}
