@@ -108,8 +108,7 @@ INLINE int64_t depth_step(int64_t depth) { return ceil_div(depth, ceil_div(depth
 // row(i) is the address of C's row i.
 template <class Left, class Right, class Row>
 static void product(const ProductScratch& scratch, int64_t rows, int64_t cols, int64_t depth, const Left& left, const Right& right,
-    const Row& row,
-                    const Finish& finish) {
+                    const Row& row, const Finish& finish) {
   constexpr int RS = Left::TRANSPOSED ? 1 : ROW_STRIDE, KS = Left::TRANSPOSED ? BLOCK_ROWS : 1;
   if (depth == 0) {
     for (int64_t i = 0; i < rows; i++)

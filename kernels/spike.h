@@ -158,9 +158,8 @@ INLINE void spike_pass_of(const SpikePass& p, int64_t vecs) {
 // Decode the input rows that output rows [row, row + rows) meet at window rows [iy, iy + tall) relative to row 0's position:
 // `columns` positions of each, `n` words of a position. Fills list, start and slot.
 static void spike_decode_rows(const SpikeScratch& s, const uint32_t* x, int64_t n, int64_t pixel, int64_t w, int64_t h, int64_t columns,
-    const BitList& bits,
-                              int64_t row, int64_t rows, int64_t oh, int64_t sh, int64_t iy, int64_t tall, int64_t position_bytes,
-                                  int64_t row_bytes) {
+                              const BitList& bits, int64_t row, int64_t rows, int64_t oh, int64_t sh, int64_t iy, int64_t tall,
+                              int64_t position_bytes, int64_t row_bytes) {
   uint32_t *list = s.list, *start = s.start;
   int64_t slots = 0;
   for (int64_t r = 0; r < rows;) {
@@ -234,8 +233,7 @@ static void spike_conv_rows(const spike_conv2d_args& a, char* memory, int64_t be
             const int64_t n = least(group, words - g), channels = least(n * 32, ci - g * 32);
             p.tap_bytes = direct ? ci * row_bytes : n * 32 * row_bytes;
             spike_decode_rows(p.scratch, x + from * pixel + plane * words + g, n, pixel, w, h, columns, bits, row, rows, oh, sh,
-                ky * dh - ph, tall, p.tap_bytes,
-                              row_bytes);
+                ky * dh - ph, tall, p.tap_bytes, row_bytes);
             for (int64_t col = c0; col < c1; col += SPIKE_COLS) {
               p.cols = least(SPIKE_COLS, c1 - col);
               p.y = y + (row * ow + left) * co + col;
@@ -265,8 +263,8 @@ KERNEL(spike_conv2d) {
   const int64_t down = ceil_div(rows, high), units = down * ceil_div(co, wide), end = tile.end(units);
   for (int64_t u = tile.begin(units); u < end;) {
     const int64_t block = u / down, last = least(end, (block + 1) * down);
-    spike_conv_rows(a, tile.scratch, (u - block * down) * high, least(rows, (last - block * down) * high), block * wide, least(co,
-        (block + 1) * wide));
+    spike_conv_rows(a, tile.scratch, (u - block * down) * high, least(rows, (last - block * down) * high), block * wide,
+                    least(co, (block + 1) * wide));
     u = last;
   }
 }
@@ -460,8 +458,8 @@ struct SpikeGrad {
 };
 
 KERNEL(spike_conv2d_grad_weight) {
-  const int64_t ci = a.ci, co = a.co, taps = (int64_t)a.kh * (int64_t)a.kw, channels = spike_unit_channels(ci, co), down = ceil_div(ci,
-        channels);
+  const int64_t ci = a.ci, co = a.co, taps = (int64_t)a.kh * (int64_t)a.kw, channels = spike_unit_channels(ci, co),
+                down = ceil_div(ci, channels);
   const int64_t units = down * ceil_div(co, SPIKE_UNIT_COLS), end = tile.end(units);
   const bool shared = taps > 1 && (int64_t)a.sh == 1 && (int64_t)a.sw == 1 && ((int64_t)a.kh - 1) * (int64_t)a.dh <= 4 &&
       ((int64_t)a.kw - 1) * (int64_t)a.dw <= 8;

@@ -216,7 +216,7 @@ function ratesSection(rates: readonly ReportRate[]): Markup {
 <thead><tr><th scope="col" class="name">Layer</th><th scope="col">Neurons</th><th scope="col" class="name">Mean</th>${Array.from({ length: steps }, (_, t) => html`<th scope="col" class="name">t = ${t}</th>`)}</tr></thead>
 <tbody>${rates.map(
     (r) =>
-      html`<tr><th scope="row" title="${r.layer}">${r.layer}</th><td>${count(r.neurons)}</td><td>${meter(mean(r), "mean")}</td>${Array.from({ length: steps }, (_, t) => html`<td>${meter(r.perStep[t])}</td>`)}</tr>`,
+      html`<tr><th scope="row" title="${r.layer}">${breakable(r.layer)}</th><td>${count(r.neurons)}</td><td>${meter(mean(r), "mean")}</td>${Array.from({ length: steps }, (_, t) => html`<td>${meter(r.perStep[t])}</td>`)}</tr>`,
   )}</tbody></table></div>`;
 }
 
@@ -291,7 +291,7 @@ function energySection(e: measure.EnergyReport): Markup {
 <thead><tr><th scope="col" class="name">Layer</th>${head.map((h) => html`<th scope="col">${h}</th>`)}<th scope="col" class="name">Share</th></tr></thead>
 <tbody>${e.layers.map(
     (l) =>
-      html`<tr><th scope="row" title="${l.layer}: ${l.rule}">${l.layer}<small>${l.type}, ${shape(l.input)} → ${shape(l.output)}</small></th>${exact(l.denseOps)}<td title="${perStep(l.perStep)}">${l.firingRate === null ? "no spikes" : percent(l.firingRate)}</td><td>${l.firingRate === null ? "–" : (l.firingRate * l.timeSteps).toFixed(3)}</td>${exact(l.synOps)}${exact(l.macs)}${exact(l.acs)}<td title="${count(l.energy)} pJ">${energy(l.energy)}</td><td><div class="meter">${bar(l.energy, largest)}<b>${percent(l.energy / (total.energy || Number.NaN), 1)}</b></div></td></tr>`,
+      html`<tr><th scope="row" title="${l.layer}: ${l.rule}">${breakable(l.layer)}<small>${l.type}, ${shape(l.input)} → ${shape(l.output)}</small></th>${exact(l.denseOps)}<td title="${perStep(l.perStep)}">${l.firingRate === null ? "no spikes" : percent(l.firingRate)}</td><td>${l.firingRate === null ? "–" : (l.firingRate * l.timeSteps).toFixed(3)}</td>${exact(l.synOps)}${exact(l.macs)}${exact(l.acs)}<td title="${count(l.energy)} pJ">${energy(l.energy)}</td><td><div class="meter">${bar(l.energy, largest)}<b>${percent(l.energy / (total.energy || Number.NaN), 1)}</b></div></td></tr>`,
   )}</tbody>
 <tfoot><tr><th scope="row" class="name">Total</th>${exact(total.denseOps)}<td></td><td></td>${exact(total.synOps)}${exact(total.macs)}${exact(total.acs)}<td title="${count(total.energy)} pJ">${energy(total.energy)}</td><td></td></tr></tfoot></table></div>`;
 }

@@ -76,9 +76,9 @@ export class RunFolder {
       });
   }
 
-  /** Forget events of steps after `step`: they will be run again. */
-  async rewind(step: number): Promise<void> {
-    const kept = this.events().filter((e) => typeof e.step !== "number" || e.step <= step);
+  /** Forget what will be run again: steps after `step`, and all but the first `epochs` epochs. */
+  async rewind(step: number, epochs: number): Promise<void> {
+    const kept = this.events().filter((e) => (e.type === "epoch" ? (e.epoch as number) < epochs : !((e.step as number) > step)));
     await writeFileAtomic(this.file("metrics"), kept.map((e) => `${JSON.stringify(e)}\n`).join(""));
   }
 

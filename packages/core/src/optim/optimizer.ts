@@ -33,6 +33,10 @@ export function weightDecayGroups(model: Module, weightDecay: number): Parameter
 }
 
 export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
+  /** As messages and checkpoints call it. */
+  abstract readonly name: string;
+  /** Names of the state tensors that a parameter may have. */
+  protected abstract readonly slots: readonly string[];
   readonly settings: S;
   readonly groups: readonly ParameterGroup[];
   /** Updates made so far. */
@@ -106,15 +110,18 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
     return out;
   }
 
-  /** Go on from `stateTensors` after `steps` updates. @throws SpikeloomError when a tensor fits no parameter. */
+  /** Go on from `stateTensors` after `steps` updates. @throws SpikeloomError when a tensor fits no parameter; nothing is changed then. */
   loadState(tensors: ReadonlyMap<string, { shape: readonly number[]; data: ArrayLike<number> }>, steps: number): void {
     const parameters = this.parameters();
-    for (const [key, { data }] of tensors) {
-      const [index, name] = key.split(".") as [string, string];
+    const found = [...tensors].map(([key, { data }]) => {
+      const [index, slot] = key.split(".") as [string, string];
       const p = parameters[Number(index)];
-      if (!p || !name || data.length !== p.size) throw new SpikeloomError(`${this.constructor.name}: state "${key}" of ${data.length} values fits no parameter of this model`);
-      this.slot(p, name).tensor.set(data);
-    }
+      if (!p || !this.slots.includes(slot) || data.length !== p.size)
+        throw new SpikeloomError(`${this.name}: state "${key}" of ${data.length} values fits no parameter of this model`);
+      return { p, slot, data };
+    });
+    this.dispose();
+    for (const { p, slot, data } of found) this.slot(p, slot).tensor.set(data);
     this.steps = steps;
   }
 
@@ -166,6 +173,9 @@ export interface AdamWSettings {
 
 /** AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), as torch.optim.AdamW. */
 export class AdamW extends Optimizer<AdamWSettings> {
+  readonly name = "AdamW";
+  protected readonly slots = ["exp_avg", "exp_avg_sq"];
+
   constructor(parameters: Parameters, settings: Partial<AdamWSettings> = {}) {
     super(parameters, { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01, ...settings });
     const [b1, b2] = this.settings.betas;
@@ -212,6 +222,9 @@ export interface SGDSettings {
 
 /** Stochastic gradient descent with momentum, as torch.optim.SGD. */
 export class SGD extends Optimizer<SGDSettings> {
+  readonly name = "SGD";
+  protected readonly slots = ["momentum_buffer"];
+
   constructor(parameters: Parameters, settings: Partial<SGDSettings> = {}) {
     super(parameters, { lr: 1e-3, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false, ...settings });
     const { nesterov, momentum, dampening } = this.settings;

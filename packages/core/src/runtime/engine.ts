@@ -4,6 +4,7 @@
 import { type Device, type DeviceName, type Storage } from "./device.ts";
 import { nearest, SpikeloomError } from "./error.ts";
 import { environment, nodeBuiltin, processors } from "./host.ts";
+import { forceImplementations, type ImplementationChoice, parseImplementations } from "./implementations.ts";
 import { createNative } from "./native.ts";
 import { Rng } from "./random.ts";
 import { createReference } from "./reference.ts";
@@ -20,6 +21,8 @@ export interface InitOptions {
   native?: string | undefined;
   /** Instruction set of the native device; default: the best. SPIKELOOM_ISA forces it. */
   isa?: string | undefined;
+  /** Implementations to force where an operation has several. SPIKELOOM_IMPLEMENTATIONS forces them too. */
+  implementations?: ImplementationChoice | undefined;
 }
 
 /** What `init` chose. */
@@ -54,6 +57,8 @@ export async function init(options: InitOptions = {}): Promise<EngineInfo> {
   if (!Number.isSafeInteger(seed) || seed < 0) throw new SpikeloomError(`init: seed must be an integer from 0 to 2^53 - 1, got ${seed}`);
   const path = options.native ?? environment("SPIKELOOM_NATIVE");
   const isa = environment("SPIKELOOM_ISA") ?? options.isa;
+  const named = environment("SPIKELOOM_IMPLEMENTATIONS");
+  forceImplementations(named === undefined ? (options.implementations ?? {}) : parseImplementations(named));
 
   let next: Device;
   if (wanted === "reference") next = createReference();

@@ -10,7 +10,7 @@ import { expand, stack } from "../tensor/ops/layout.ts";
 import { keep } from "../tensor/scope.ts";
 import { type Shape, wrong } from "../tensor/shape.ts";
 import { applyMany, type OpDefinition } from "../tensor/tape.ts";
-import { empty, emptySpikes, Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { empty, emptySpikes, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { type CompiledProgram, compile, constant, type Expr, expr, gradients, input, spike, type Value } from "./expression.ts";
 import { checkState, Neuron, type NeuronOutput, preActivation, type StateOptions, stepsOf } from "./neurons.ts";
 import { type Surrogate, sigmoid, slopeOf } from "./surrogate.ts";
@@ -62,7 +62,8 @@ interface Call {
   readonly givesState: boolean;
 }
 
-const constantsOf = (program: CompiledProgram): Tensor | null => (program.constants.length ? tensor(Float64Array.from(program.constants)) : null);
+const constantsOf = (program: CompiledProgram): Tensor | null =>
+  program.constants.length ? tensor(Float64Array.from(program.constants)) : null;
 
 const customOp: OpDefinition<Call> = {
   name: "customNeuron",
@@ -99,7 +100,12 @@ const customOp: OpDefinition<Call> = {
       },
       tilesFor(rows, 4 * steps * c),
     );
-    ctx.save(x, ...(affine ? [affine.scale, affine.shift, affine.mean, affine.rstd] : []), ...(s0 ? [s0] : []), ...(params ? [params] : []));
+    ctx.save(
+      x,
+      ...(affine ? [affine.scale, affine.shift, affine.mean, affine.rstd] : []),
+      ...(s0 ? [s0] : []),
+      ...(params ? [params] : []),
+    );
     ctx.values.affine = affine !== null;
     return after ? [spikes, after] : spikes;
   },
@@ -170,7 +176,8 @@ export class CustomNeuron<S extends string = string, P extends string = string> 
     const learn = options.learn ?? [];
     const values: Record<string, number | readonly number[]> = { ...definition.params, ...options.params };
     for (const name of [...Object.keys(values), ...learn])
-      if (!(name in (definition.params ?? {}))) wrong(this.label, "parameters", `among ${Object.keys(definition.params ?? {}).join(", ") || "none"}`, name);
+      if (!(name in (definition.params ?? {})))
+        wrong(this.label, "parameters", `among ${Object.keys(definition.params ?? {}).join(", ") || "none"}`, name);
     for (const name of learn) {
       if (name in this) throw new SpikeloomError(`${this.label}: a learnt parameter cannot be called "${name}", a layer has that already`);
       const value = values[name] as number | readonly number[];
@@ -188,11 +195,16 @@ export class CustomNeuron<S extends string = string, P extends string = string> 
     const sizes = stepsOf(this.label, x);
     const states = this.programs.init.length;
     if (states * sizes.steps > NEURON_LIMITS.history)
-      wrong(this.label, "x", `of at most ${Math.floor(NEURON_LIMITS.history / states)} time steps for ${states} states`, String(sizes.steps));
+      wrong(
+        this.label,
+        "x",
+        `of at most ${Math.floor(NEURON_LIMITS.history / states)} time steps for ${states} states`,
+        String(sizes.steps),
+      );
     if (state) checkState(this.label, state, this.stateShape(x.shape));
     const params = this.learned.map((name) => expand((this as unknown as Record<string, Parameter>)[name] as Parameter, [sizes.c]));
     const inputs = [x, ...(state ? [state] : []), ...(params.length ? [stack(params)] : [])];
-    return applyMany(customOp, inputs, { name: this.label, programs: this.programs, ...sizes, hasState: state !== null, givesState });
+    return applyMany(customOp, inputs, { name: this.kind, programs: this.programs, ...sizes, hasState: state !== null, givesState });
   }
 
   run(x: Tensor, state: Tensor | null = null): NeuronOutput {
@@ -226,7 +238,8 @@ function build<S extends string, P extends string>(
   }
   const states = (values: readonly Expr[]) => Object.fromEntries(names.map((name, i) => [name, values[i] as Expr]));
   const updated = (where: string, from: readonly Expr[], update: Update<S>): Expr[] => {
-    for (const key of Object.keys(update)) if (!(names as readonly string[]).includes(key)) wrong(label, where, `of the states ${names.join(", ")}`, key);
+    for (const key of Object.keys(update))
+      if (!(names as readonly string[]).includes(key)) wrong(label, where, `of the states ${names.join(", ")}`, key);
     return names.map((name, i) => (update[name] === undefined ? (from[i] as Expr) : expr(update[name] as Value)));
   };
   const charged = updated("charge", before, definition.charge({ ...params, ...states(before), x } as Env<S | P | "x">));

@@ -59,10 +59,10 @@ export class Expr {
     return new Expr("pow", [this, expr(b)]);
   }
   max(b: Value): Expr {
-    return binary("max", this, expr(b), (p, q) => (p > q ? p : q));
+    return binary("max", this, expr(b), Math.max);
   }
   min(b: Value): Expr {
-    return binary("min", this, expr(b), (p, q) => (p < q ? p : q));
+    return binary("min", this, expr(b), Math.min);
   }
   gt(b: Value): Expr {
     return binary("gt", this, expr(b), (p, q) => (p > q ? 1 : 0));
@@ -213,7 +213,15 @@ function operandGradients(node: Expr, g: Expr, slope: (u: Expr) => Expr): (Expr 
     case "sigmoid":
       return [g.mul(node.mul(constant(1).sub(node)))];
     case "erf":
-      return [g.mul(a.square().neg().exp().mul(2 / Math.sqrt(Math.PI)))];
+      return [
+        g.mul(
+          a
+            .square()
+            .neg()
+            .exp()
+            .mul(2 / Math.sqrt(Math.PI)),
+        ),
+      ];
     case "sin":
       return [g.mul(a.cos())];
     case "cos":
@@ -276,8 +284,11 @@ function fused(roots: readonly Expr[]): Expr[] {
   const made = new Map<Expr, Expr>();
   for (const node of order) {
     const args = node.args.map((arg) => made.get(arg) as Expr);
-    const product = node.args.findLastIndex((arg, i) => arg.op === "mul" && uses.get(arg) === 1 && (node.op === "add" || (node.op === "sub" && i === 1)));
-    if (product >= 0) made.set(node, new Expr(node.op === "add" ? "mulAdd" : "subMul", [...(args[product] as Expr).args, args[1 - product] as Expr]));
+    const product = node.args.findLastIndex(
+      (arg, i) => arg.op === "mul" && uses.get(arg) === 1 && (node.op === "add" || (node.op === "sub" && i === 1)),
+    );
+    if (product >= 0)
+      made.set(node, new Expr(node.op === "add" ? "mulAdd" : "subMul", [...(args[product] as Expr).args, args[1 - product] as Expr]));
     else made.set(node, args.every((arg, i) => arg === node.args[i]) ? node : new Expr(node.op, args, node.value, node.label));
   }
   return roots.map((root) => made.get(root) as Expr);
@@ -293,7 +304,9 @@ export function compile(name: string, layout: Layout, results: readonly Output[]
   // Values are numbered: inputs and constants have registers from the start, the others are lines of the program.
   const constants: number[] = [];
   const inputs = new Map<Expr, number>();
-  layout.before.forEach((e, i) => inputs.set(e, i));
+  layout.before.forEach((e, i) => {
+    inputs.set(e, i);
+  });
   const lines: Line[] = [];
   const places: ({ before: number } | { after: number } | { constant: number } | { line: number })[] = [];
   const known = new Map<string, number>();
@@ -317,7 +330,10 @@ export function compile(name: string, layout: Layout, results: readonly Output[]
       const before = inputs.get(node);
       const after = layout.after.indexOf(node);
       if (before === undefined && after < 0) throw new SpikeloomError(`${name}: ${node.label} is not available in this expression`);
-      numbers.set(node, intern(before !== undefined ? `before ${before}` : `after ${after}`, () => (before !== undefined ? { before } : { after })));
+      numbers.set(
+        node,
+        intern(before !== undefined ? `before ${before}` : `after ${after}`, () => (before !== undefined ? { before } : { after })),
+      );
     } else if (node.op === "constant") numbers.set(node, constantId(node.value));
     else if (node.op === "detach") numbers.set(node, operands[0] as number);
     else if (node.op === "spike") numbers.set(node, line("ge", [operands[0] as number, constantId(0)]));
@@ -383,6 +399,9 @@ export function compile(name: string, layout: Layout, results: readonly Output[]
       move.from = temporary;
     }
   for (const { from, to } of moves) emit(VM.indexOf("copy"), to, [from]);
-  if (used > NEURON_LIMITS.registers) throw new SpikeloomError(`${name}: the expressions need ${used} registers, at most ${NEURON_LIMITS.registers} exist. Write them with fewer constants and intermediate values`);
+  if (used > NEURON_LIMITS.registers)
+    throw new SpikeloomError(
+      `${name}: the expressions need ${used} registers, at most ${NEURON_LIMITS.registers} exist. Write them with fewer constants and intermediate values`,
+    );
   return { code: Int32Array.from(code), length: code.length / 5, constants, registers: used };
 }

@@ -1,4 +1,9 @@
 /** `snn`: neurons, surrogates, user-defined ones of both, operations on spikes, and the time axis. */
+
+export { repeat } from "../tensor/ops/layout.ts";
+export * from "../tensor/ops/spikes.ts";
+export { CustomNeuron, type CustomOptions, defineNeuron, type NeuronDefinition } from "./custom.ts";
+export { Expr, type Value, where } from "./expression.ts";
 export {
   IF,
   ILIF,
@@ -15,9 +20,5 @@ export {
   reset,
   type StateOptions,
 } from "./neurons.ts";
-export { CustomNeuron, type CustomOptions, defineNeuron, type NeuronDefinition } from "./custom.ts";
-export { Expr, type Value, where } from "./expression.ts";
-export { defineSurrogate, type Surrogate, type SurrogateDefinition, type SurrogateMaker, type SurrogateRecord } from "./surrogate.ts";
 export * as surrogate from "./surrogate.ts";
-export { repeat } from "../tensor/ops/layout.ts";
-export * from "../tensor/ops/spikes.ts";
+export { defineSurrogate, type Surrogate, type SurrogateDefinition, type SurrogateMaker, type SurrogateRecord } from "./surrogate.ts";

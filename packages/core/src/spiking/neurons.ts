@@ -5,17 +5,18 @@
  * things by one name, so every switch is an option: step order, reset, comparison, decay form, surrogate. Defaults are SpikingJelly's.
  * A forward starts afresh; state that is carried on is asked for (`carry`, or `run` with a state).
  */
+
+import { Module, Parameter } from "../nn/module.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { CHARGE, FIRE, NEURON_LIMITS, ORDER, RESET } from "../runtime/kernel-table.ts";
 import { log } from "../runtime/math.ts";
-import { Module, Parameter } from "../nn/module.ts";
 import { dense, run, sumRows, tilesFor } from "../tensor/ops/common.ts";
 import { sigmoid as sigmoidOf } from "../tensor/ops/elementwise.ts";
 import { expand } from "../tensor/ops/layout.ts";
 import { keep } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, sizeOf, wrong } from "../tensor/shape.ts";
 import { applyMany, type OpDefinition } from "../tensor/tape.ts";
-import { empty, emptySpikes, full, type PendingAffine, Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { empty, emptySpikes, full, type PendingAffine, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { openWindow, type Surrogate, sigmoid, window } from "./surrogate.ts";
 
 /** What a neuron gives when its state is asked for too. */
@@ -38,13 +39,20 @@ export interface StateOptions {
 /** A layer with a membrane: what is common to built-in and user-defined neurons. */
 export abstract class Neuron extends Module {
   readonly carry: boolean | "detached";
-  readonly label: string;
+  readonly kind: string;
+  private path: string;
   private carried: Tensor | null = null;
 
-  constructor(kind: string, { carry = false, name }: StateOptions) {
+  constructor(kind: string, { carry = false, name = "" }: StateOptions) {
     super();
     this.carry = carry;
-    this.label = name ? `${kind} "${name}"` : kind;
+    this.kind = kind;
+    this.path = name;
+  }
+
+  /** How messages call this layer. */
+  get label(): string {
+    return this.path ? `${this.kind} "${this.path}"` : this.kind;
   }
 
   /**
@@ -81,8 +89,9 @@ export abstract class Neuron extends Module {
     return spikes;
   }
 
-  /** Forget the carried state. */
-  reset(): void {
+  /** Forget the carried state. `path` is where the layer stands in its network; messages then name it, unless it has a name. */
+  reset(path = ""): void {
+    this.path ||= path;
     this.carried?.dispose();
     this.carried = null;
   }
@@ -95,7 +104,7 @@ export abstract class Neuron extends Module {
 
 /** Forget the carried state of every neuron in a network: between samples, and before a batch of another size. */
 export function reset(net: Module): void {
-  for (const [, m] of net.namedModules()) if (m instanceof Neuron) m.reset();
+  for (const [path, m] of net.namedModules()) if (m instanceof Neuron) m.reset(path);
 }
 
 /** The switches of the kernels, and what the op adds. */
@@ -280,7 +289,7 @@ function indexIn<T extends string>(label: string, argument: string, value: T, li
   return index;
 }
 
-function settingsOf(label: string, options: NeuronOptions, membrane: Membrane): Settings {
+function settingsOf(kind: string, label: string, options: NeuronOptions, membrane: Membrane): Settings {
   const { vThreshold = 1, detachReset = false, comparison = ">=", order = "fireThenReset", surrogate = sigmoid() } = options;
   const reset = options.reset ?? (options.vReset === null ? "soft" : "hard");
   const vReset = reset === "hard" ? (options.vReset ?? 0) : 0;
@@ -293,7 +302,7 @@ function settingsOf(label: string, options: NeuronOptions, membrane: Membrane): 
   if (!rounding) indexIn(label, "comparison", comparison, [">=", ">"]);
   const rest = membrane.vRest ?? vReset;
   return {
-    name: label,
+    name: kind,
     charge: CHARGE.indexOf(membrane.charge),
     order: indexIn(label, "order", order, ORDER),
     reset: indexIn(label, "reset", reset, RESET),
@@ -318,7 +327,7 @@ abstract class BuiltIn extends Neuron {
 
   constructor(kind: string, options: NeuronOptions, membrane: Membrane) {
     super(kind, options);
-    this.settings = settingsOf(this.label, options, membrane);
+    this.settings = settingsOf(kind, this.label, options, membrane);
   }
 
   /** 1 / tau for c channels, where it is learnt. */
@@ -328,8 +337,8 @@ abstract class BuiltIn extends Neuron {
 
   private call(x: Tensor, state: Tensor | null, givesState: boolean): Tensor[] {
     const rule = this.settings;
-    const sizes = stepsOf(rule.name, x);
-    if (state) checkState(rule.name, state, this.stateShape(x.shape));
+    const sizes = stepsOf(this.label, x);
+    if (state) checkState(this.label, state, this.stateShape(x.shape));
     const rate = this.rate(sizes.c);
     const inputs = [x, ...(state ? [state] : []), ...(rate ? [rate] : [])];
     return applyMany(neuronOp, inputs, { rule, ...sizes, hasState: state !== null, hasRate: rate !== null, givesState });
@@ -429,7 +438,12 @@ export class ILIF extends BuiltIn {
     const { levels = 4, norm = 1, rounding = "even" } = options;
     const leak = options.tau === undefined && options.beta === undefined ? { ...options, beta: 0.25 } : options;
     const reset = options.reset ?? (typeof options.vReset === "number" ? "hard" : "soft");
-    const given = { ...options, reset, detachReset: options.detachReset ?? true, surrogate: options.surrogate ?? windowOf(levels, rounding) };
+    const given = {
+      ...options,
+      reset,
+      detachReset: options.detachReset ?? true,
+      surrogate: options.surrogate ?? windowOf(levels, rounding),
+    };
     super("ILIF", given, { ...leakOf("ILIF", leak), levels, norm, rounding });
   }
 }

@@ -40,13 +40,18 @@ export interface SurrogateMaker<P extends string> {
 
 const records: SurrogateRecord[] = [];
 
-function withDefaults<P extends string>(record: SurrogateRecord, given: { readonly [K in P]?: number | undefined } | undefined): Record<P, number> {
+function withDefaults<P extends string>(
+  record: SurrogateRecord,
+  given: { readonly [K in P]?: number | undefined } | undefined,
+): Record<P, number> {
   const parameters: Record<string, number> = { ...record.defaults };
   for (const [key, value] of Object.entries(given ?? {}) as [string, number | undefined][]) {
     if (!(key in parameters)) {
       const near = nearest(key, Object.keys(parameters));
       const known = Object.keys(parameters).join(", ") || "none";
-      throw new SpikeloomError(`surrogate ${record.name}: unknown parameter "${key}"${near ? `, did you mean "${near}"?` : ""} (it has: ${known})`);
+      throw new SpikeloomError(
+        `surrogate ${record.name}: unknown parameter "${key}"${near ? `, did you mean "${near}"?` : ""} (it has: ${known})`,
+      );
     }
     if (value === undefined) continue;
     if (!Number.isFinite(value)) throw new SpikeloomError(`surrogate ${record.name}: ${key} must be a finite number, found ${value}`);
@@ -78,15 +83,33 @@ const st = (of: string): string => `snnTorch, surrogate.${of}`;
 
 /** SpikingJelly's surrogates (repository fangwei123456/spikingjelly, activation_based/surrogate.py). */
 export const spikingjelly = {
-  piecewiseQuadratic: define("spikingjelly.piecewiseQuadratic", "piecewiseQuadratic", { alpha: 1 }, "|u| <= 1/alpha ? alpha - alpha^2 |u| : 0", sj("PiecewiseQuadratic")),
+  piecewiseQuadratic: define(
+    "spikingjelly.piecewiseQuadratic",
+    "piecewiseQuadratic",
+    { alpha: 1 },
+    "|u| <= 1/alpha ? alpha - alpha^2 |u| : 0",
+    sj("PiecewiseQuadratic"),
+  ),
   piecewiseExp: define("spikingjelly.piecewiseExp", "piecewiseExp", { alpha: 1 }, "alpha/2 exp(-alpha |u|)", sj("PiecewiseExp")),
   sigmoid: define("spikingjelly.sigmoid", "sigmoid", { alpha: 4 }, "alpha s (1 - s), s = sigmoid(alpha u)", sj("Sigmoid")),
   softSign: define("spikingjelly.softSign", "softSign", { alpha: 2 }, "alpha / (2 (1 + alpha |u|)^2)", sj("SoftSign")),
   superSpike: define("spikingjelly.superSpike", "superSpike", { alpha: 1 }, "alpha / (1 + |u|)^2", sj("SuperSpike")),
   atan: define("spikingjelly.atan", "atan", { alpha: 2 }, "alpha / (2 (1 + (pi/2 alpha u)^2))", sj("ATan")),
-  nonzeroSignLogAbs: define("spikingjelly.nonzeroSignLogAbs", "nonzeroSignLogAbs", { alpha: 1 }, "alpha / (1 + alpha |u|)", sj("NonzeroSignLogAbs")),
+  nonzeroSignLogAbs: define(
+    "spikingjelly.nonzeroSignLogAbs",
+    "nonzeroSignLogAbs",
+    { alpha: 1 },
+    "alpha / (1 + alpha |u|)",
+    sj("NonzeroSignLogAbs"),
+  ),
   erf: define("spikingjelly.erf", "erf", { alpha: 2 }, "alpha / sqrt(pi) exp(-alpha^2 u^2)", sj("Erf")),
-  piecewiseLeakyReLU: define("spikingjelly.piecewiseLeakyReLU", "piecewiseLeakyRelu", { w: 1, c: 0.01 }, "|u| < w ? 1 / (2 w) : c", sj("PiecewiseLeakyReLU")),
+  piecewiseLeakyReLU: define(
+    "spikingjelly.piecewiseLeakyReLU",
+    "piecewiseLeakyRelu",
+    { w: 1, c: 0.01 },
+    "|u| < w ? 1 / (2 w) : c",
+    sj("PiecewiseLeakyReLU"),
+  ),
   /** The sum has n - 1 terms, as in the library's code. */
   squarewaveFourierSeries: define(
     "spikingjelly.squarewaveFourierSeries",
@@ -95,15 +118,39 @@ export const spikingjelly = {
     "4/tPeriod sum of cos((2i - 1) 2 pi u / tPeriod), i = 1 .. n - 1",
     sj("SquarewaveFourierSeries"),
   ),
-  s2nn: define("spikingjelly.s2nn", "s2nn", { alpha: 4, beta: 1 }, "u < 0 ? alpha s (1 - s), s = sigmoid(alpha u) : beta / (u + 1)", sj("S2NN")),
+  s2nn: define(
+    "spikingjelly.s2nn",
+    "s2nn",
+    { alpha: 4, beta: 1 },
+    "u < 0 ? alpha s (1 - s), s = sigmoid(alpha u) : beta / (u + 1)",
+    sj("S2NN"),
+  ),
   qPseudoSpike: define("spikingjelly.qPseudoSpike", "qPseudoSpike", { alpha: 2 }, "(1 + 2 |u| / (alpha - 1))^(-alpha)", sj("QPseudoSpike")),
   leakyKReLU: define("spikingjelly.leakyKReLU", "leakyKRelu", { leak: 0, k: 1 }, "u >= 0 ? k : leak", sj("LeakyKReLU")),
-  fakeNumericalGradient: define("spikingjelly.fakeNumericalGradient", "fakeNumericalGradient", { alpha: 0.3 }, "min(1 / |u|, alpha)", sj("FakeNumericalGradient")),
-  logTailedReLU: define("spikingjelly.logTailedReLU", "logTailedRelu", { alpha: 0 }, "u <= 0 ? alpha : u <= 1 ? 1 : 1 / u", sj("LogTailedReLU")),
+  fakeNumericalGradient: define(
+    "spikingjelly.fakeNumericalGradient",
+    "fakeNumericalGradient",
+    { alpha: 0.3 },
+    "min(1 / |u|, alpha)",
+    sj("FakeNumericalGradient"),
+  ),
+  logTailedReLU: define(
+    "spikingjelly.logTailedReLU",
+    "logTailedRelu",
+    { alpha: 0 },
+    "u <= 0 ? alpha : u <= 1 ? 1 : 1 / u",
+    sj("LogTailedReLU"),
+  ),
   deterministicPass: define("spikingjelly.deterministicPass", "pass", {}, "1", sj("DeterministicPass")),
   rect: define("spikingjelly.rect", "rect", { alpha: 1 }, "|u| < 1 / (2 alpha) ? alpha : 0", sj("Rect")),
   /** For the rounding neurons: `hi` is their largest integer. */
-  multiLevelSpikeCount: define("spikingjelly.multiLevelSpikeCount", "window", { lo: 0, hi: 1 }, "lo <= u <= hi ? 1 : 0", sj("MultiLevelSpikeCount")),
+  multiLevelSpikeCount: define(
+    "spikingjelly.multiLevelSpikeCount",
+    "window",
+    { lo: 0, hi: 1 },
+    "lo <= u <= hi ? 1 : 0",
+    sj("MultiLevelSpikeCount"),
+  ),
 } as const;
 
 /**
@@ -118,14 +165,26 @@ export const snntorch = {
   triangular: define("snntorch.triangular", "triangular", { threshold: 1 }, "u < 0 ? threshold : -threshold", st("Triangular")),
   straightThroughEstimator: define("snntorch.straightThroughEstimator", "pass", {}, "1", st("StraightThroughEstimator")),
   heaviside: define("snntorch.heaviside", "step", {}, "u > 0 ? 1 : 0", st("Heaviside"), 0, 1),
-  spikeRateEscape: define("snntorch.spikeRateEscape", "spikeRateEscape", { beta: 1, slope: 25 }, "slope exp(-beta |u - 1|)", st("SpikeRateEscape")),
+  spikeRateEscape: define(
+    "snntorch.spikeRateEscape",
+    "spikeRateEscape",
+    { beta: 1, slope: 25 },
+    "slope exp(-beta |u - 1|)",
+    st("SpikeRateEscape"),
+  ),
   lso: define("snntorch.lso", "step", { slope: 0.1 }, "u > 0 ? 1 : slope", st("LeakySpikeOperator"), 1),
   sfs: define("snntorch.sfs", "sparseFastSigmoid", { slope: 25, b: 1 }, "u > b ? 1 / (1 + slope |u|)^2 : 0", st("SparseFastSigmoid")),
 } as const;
 
 /** Straight-through windows of the integer-valued neurons: with both ends (Quant, SpikeYOLO), or without (SDT-V3 large, E-3DSNN). */
 export const { multiLevelSpikeCount: window } = spikingjelly;
-export const openWindow = define("openWindow", "openWindow", { lo: 0, hi: 1 }, "lo < u < hi ? 1 : 0", "repository BICLab/Spike-Driven-Transformer-V3, Model_Large");
+export const openWindow = define(
+  "openWindow",
+  "openWindow",
+  { lo: 0, hi: 1 },
+  "lo < u < hi ? 1 : 0",
+  "repository BICLab/Spike-Driven-Transformer-V3, Model_Large",
+);
 
 export const {
   piecewiseQuadratic,

@@ -26,7 +26,7 @@ export interface EvaluateOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Run `model` in eval mode over one epoch of `loader`; its mode is put back afterwards. */
+/** Run `model` in eval mode over one whole epoch of `loader`; its mode is put back afterwards. */
 export async function evaluate(model: Module, loader: Loader, { loss: lossOptions = {}, onBatch, signal }: EvaluateOptions = {}): Promise<Evaluation> {
   const start = performance.now();
   const { classes, length } = loader.dataset;
@@ -35,6 +35,8 @@ export async function evaluate(model: Module, loader: Loader, { loss: lossOption
   const training = model.training;
   let total = 0;
   let correct = 0;
+  // A loader that was left in the middle begins anew.
+  loader.restore({ ...loader.state(), batch: 0 });
   model.eval();
   try {
     for (const { x, xShape, y } of loader) {

@@ -8,13 +8,15 @@
 import type { Loader, LoaderState } from "../data/loader.ts";
 import { type NdArray, toFloat64 } from "../formats/array.ts";
 import * as safetensors from "../formats/safetensors.ts";
+import { crc32 } from "../formats/zip.ts";
 import { type Module, withForwardHook } from "../nn/module.ts";
-import { clipGradNorm, type Optimizer } from "../optim/optimizer.ts";
+import { clipGradNorm, gradNorm, type Optimizer } from "../optim/optimizer.ts";
 import { lrAt, type Schedule } from "../optim/schedule.ts";
+import type { TypedArray } from "../runtime/device.ts";
 import { engineInfo, randomness } from "../runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../runtime/error.ts";
 import type { RngState } from "../runtime/random.ts";
-import { scope } from "../tensor/scope.ts";
+import { detachedScope, keep, scope } from "../tensor/scope.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { spikeStats } from "../tensor/ops/spikes.ts";
 import { noGrad } from "../tensor/tape.ts";
@@ -55,7 +57,7 @@ export interface StepEvent {
   loss: number;
   accuracy: number;
   lr: number;
-  /** Norm of the gradient before clipping, where clipping is on. */
+  /** Norm of the gradient before clipping, where the step updated weights. */
   gradNorm?: number;
   /** Mean over all spiking layers of (spikes / neuron-steps), where measured. */
   firingRate?: number;
@@ -89,12 +91,16 @@ interface Totals {
   seconds: number;
 }
 
+const FORMAT = "spikeloom-checkpoint-1";
 const NOTHING: Totals = { loss: 0, correct: 0, images: 0, rate: 0, rates: 0, seconds: 0 };
 
 /** What a checkpoint holds beside tensors. */
 interface CheckpointState {
-  format: "spikeloom-checkpoint-1";
+  format: typeof FORMAT;
   step: number;
+  /** The epoch's batches are done, its test is not. */
+  testing: boolean;
+  optimizer: string;
   updates: number;
   totals: Totals;
   loader: LoaderState;
@@ -106,6 +112,7 @@ interface CheckpointState {
 export class Trainer {
   readonly options: TrainerOptions;
   private step = 0;
+  private testing = false;
   private totals: Totals = { ...NOTHING };
 
   constructor(options: TrainerOptions) {
@@ -121,27 +128,37 @@ export class Trainer {
     return this.step;
   }
 
+  /** Epochs whose event was given. */
+  get epochsDone(): number {
+    return this.options.loader.epoch - (this.testing ? 1 : 0);
+  }
+
   /** Batches of the whole run. */
   get totalSteps(): number {
     return this.options.epochs * this.options.loader.batches;
   }
 
   /**
-   * Train to the end. Leaving the loop early is allowed at any event: the trainer then stands right after it.
-   * @throws SpikeloomError when the loss is not finite, naming the first layer that is not; weights are still those before.
+   * Train to the end. Leaving the loop early is allowed at any event: the trainer then stands right after it. An abort by the signal
+   * leaves it between two batches, or before an epoch's test.
+   * @throws SpikeloomError when the loss or a gradient is not finite, naming the first layer that is not; weights are still those before.
    */
   async *run(): AsyncGenerator<TrainEvent, void, undefined> {
     const { loader, epochs, model, signal, testLoader, loss } = this.options;
-    while (loader.epoch < epochs) {
-      const epoch = loader.epoch;
-      model.train();
-      for (const batch of loader) {
+    while (this.testing || loader.epoch < epochs) {
+      if (!this.testing) {
+        model.train();
         signal?.throwIfAborted();
-        const event = this.trainBatch(epoch, batch);
-        yield event;
-        await pause();
+        for (const batch of loader) {
+          yield this.trainBatch(loader.epoch, batch);
+          await pause();
+          // Before the loader hands out the next batch: it would be lost.
+          signal?.throwIfAborted();
+        }
+        this.testing = true;
       }
       const { totals } = this;
+      const epoch = loader.epoch - 1;
       const ended: EpochEvent = {
         type: "epoch",
         epoch,
@@ -150,30 +167,35 @@ export class Trainer {
         loss: totals.loss / totals.images,
         accuracy: totals.correct / totals.images,
         firingRate: totals.rates ? totals.rate / totals.rates : Number.NaN,
-        lr: this.options.optimizer.lr,
+        lr: this.learningRate(epoch, this.step - 1),
         seconds: totals.seconds,
       };
-      this.totals = { ...NOTHING };
       if (testLoader) ended.test = await evaluate(model, testLoader, { loss, signal });
+      this.totals = { ...NOTHING };
+      this.testing = false;
       yield ended;
     }
   }
 
+  private learningRate(epoch: number, step: number): number {
+    const { schedule, schedulePer = "step", loader } = this.options;
+    return lrAt(schedule, schedulePer === "epoch" ? epoch : step / loader.batches);
+  }
+
   private trainBatch(epoch: number, { x, xShape, y }: { x: Float32Array; xShape: readonly number[]; y: Int32Array }): StepEvent {
-    const { model, loader, optimizer, schedule, loss: lossOptions, clipNorm, accumulate = 1, schedulePer = "step", rateEvery = 10 } = this.options;
+    const { model, loader, optimizer, loss: lossOptions, clipNorm, accumulate = 1, rateEvery = 10 } = this.options;
     const start = performance.now();
-    const time = schedulePer === "epoch" ? epoch : this.step / loader.batches;
-    optimizer.lr = lrAt(schedule, time);
+    optimizer.lr = this.learningRate(epoch, this.step);
     const measured = rateEvery > 0 && this.step % rateEvery === 0;
     const rates = { spikes: 0, neurons: 0 };
-    let gradNorm: number | undefined;
+    let norm: number | undefined;
     const { value, correct } = scope(() => {
       const input = tensor(x, xShape);
       const targets = tensor(y);
       const logits: Tensor = measured ? withForwardHook((m, _i, out) => countSpikes(m, out, rates), () => model.forward(input)) : model.forward(input);
       const loss = classificationLoss(logits, targets, lossOptions);
       const value = loss.itemSync();
-      if (!Number.isFinite(value)) throw new SpikeloomError(this.blame(value, input));
+      if (!Number.isFinite(value)) throw new SpikeloomError(this.blame(`the loss is ${value}`, input));
       const guesses = noGrad(() => (logits.rank === 3 ? mean(logits, 0) : logits).argmax(-1).dataSync());
       let correct = 0;
       for (let i = 0; i < y.length; i++) if (guesses[i] === y[i]) correct++;
@@ -183,7 +205,9 @@ export class Trainer {
       loss.backward();
       if (inGroup === accumulate - 1 || loader.batch === loader.batches) {
         optimizer.gradScale = 1 / (inGroup + 1);
-        if (clipNorm !== undefined) gradNorm = clipGradNorm(optimizer, clipNorm);
+        // Spikes hide what is not finite from the loss: a neuron whose membrane is NaN is only silent.
+        norm = clipNorm === undefined ? gradNorm(optimizer.parameters()) * optimizer.gradScale : clipGradNorm(optimizer, clipNorm);
+        if (!Number.isFinite(norm)) throw new SpikeloomError(this.blame(`the gradient's norm is ${norm}`, input));
         optimizer.step();
       }
       return { value, correct };
@@ -197,7 +221,7 @@ export class Trainer {
     totals.images += images;
     totals.seconds += seconds;
     const event: StepEvent = { type: "step", epoch, batch: loader.batch, batches: loader.batches, step: this.step, loss: value, accuracy: correct / images, lr: optimizer.lr, images, seconds };
-    if (gradNorm !== undefined) event.gradNorm = gradNorm;
+    if (norm !== undefined) event.gradNorm = norm;
     if (rates.neurons) {
       event.firingRate = rates.spikes / rates.neurons;
       totals.rate += event.firingRate;
@@ -206,14 +230,14 @@ export class Trainer {
     return event;
   }
 
-  /** Say where a loss that is not finite came from: a weight, or the first module whose output is not finite. */
-  private blame(loss: number, input: Tensor): string {
-    const { model } = this.options;
+  /** Say where something not finite came from: a weight, the first module whose output is not finite, or a gradient. */
+  private blame(what: string, input: Tensor): string {
+    const { model, loader } = this.options;
     const names = new Map([...model.namedModules()].map(([name, m]) => [m, name || "the model"]));
-    const where = `step ${this.step + 1} (epoch ${this.options.loader.epoch + 1})`;
+    const found = `${what} at step ${this.step + 1} (epoch ${loader.epoch + 1})`;
     const mend = "Lower the learning rate, clip gradients (train.clipNorm), or look at the data. The last checkpoint is untouched";
-    for (const [name, p] of model.namedParameters()) if (!finite(p)) return `the loss is ${loss} at ${where}: the weight "${name}" is not finite. ${mend}`;
-    if (!finite(input)) return `the loss is ${loss} at ${where}: the input itself is not finite. ${mend}`;
+    for (const [name, value] of model.namedState()) if (!finite(value)) return `${found}: the weight "${name}" is not finite. ${mend}`;
+    if (!finite(input)) return `${found}: the input itself is not finite. ${mend}`;
     let first: string | undefined;
     noGrad(() =>
       withForwardHook(
@@ -223,7 +247,9 @@ export class Trainer {
         () => model.forward(input),
       ),
     );
-    return `the loss is ${loss} at ${where}: the first layer whose output is not finite is "${first ?? "the loss itself"}". ${mend}`;
+    if (first !== undefined) return `${found}: the first layer whose output is not finite is "${first}". ${mend}`;
+    for (const [name, p] of model.namedParameters()) if (p.grad && !finite(p.grad)) return `${found}: the gradient of "${name}" is not finite. ${mend}`;
+    return `${found}: the loss itself is not finite. ${mend}`;
   }
 
   /** Everything a resumed run needs, as the bytes of one safetensors file. Not to be called inside a step. */
@@ -231,15 +257,17 @@ export class Trainer {
     const { model, optimizer, loader } = this.options;
     const tensors = new Map<string, NdArray>();
     for (const [key, value] of model.stateDict()) tensors.set(`model.${key}`, value);
-    for (const [key, { shape, data }] of optimizer.stateTensors()) tensors.set(`optimizer.${key}`, { dtype: data instanceof Float64Array ? "f64" : "f32", shape, data });
-    for (const p of optimizer.parameters()) if (p.grad && (this.options.accumulate ?? 1) > 1) {
-      const data = p.grad.dataSync() as Float32Array;
-      tensors.set(`gradient.${optimizer.parameters().indexOf(p)}`, { dtype: "f32", shape: p.shape, data });
-    }
+    for (const [key, { shape, data }] of optimizer.stateTensors()) tensors.set(`optimizer.${key}`, floats(shape, data));
+    if ((this.options.accumulate ?? 1) > 1)
+      optimizer.parameters().forEach(({ grad, shape }, i) => {
+        if (grad) tensors.set(`gradient.${i}`, floats(shape, grad.dataSync()));
+      });
     const { isa, device } = engineInfo();
     const state: CheckpointState = {
-      format: "spikeloom-checkpoint-1",
+      format: FORMAT,
       step: this.step,
+      testing: this.testing,
+      optimizer: optimizer.name,
       updates: optimizer.steps,
       totals: this.totals,
       loader: loader.state(),
@@ -248,48 +276,69 @@ export class Trainer {
       device,
     };
     for (const [name, { data }] of tensors)
-      if (data instanceof Float32Array && !data.every(Number.isFinite)) throw new SpikeloomError(`checkpoint: "${name}" is not finite; it is not saved, so that the last good checkpoint stays`);
-    return safetensors.encode(tensors, { spikeloom: JSON.stringify(state) });
+      if (!(data instanceof BigInt64Array) && !(data as Float32Array).every(Number.isFinite))
+        throw new SpikeloomError(`checkpoint: "${name}" is not finite; it is not saved, so that the last good checkpoint stays`);
+    const text = JSON.stringify(state);
+    return safetensors.encode(tensors, { spikeloom: text, checksum: checksum(tensors, text) });
   }
 
   /**
    * Go on from a checkpoint's bytes. Returns a warning when it was made on another device or instruction set (results then
    * agree within rounding only).
-   * @throws FormatError for bytes that are no checkpoint; SpikeloomError when it is of another model or other data.
+   * @throws FormatError for bytes that are no checkpoint; SpikeloomError when it is of another model, optimiser, seed or other data. Nothing
+   * is changed then.
    */
   restore(bytes: Uint8Array, name = "checkpoint"): string | undefined {
     const { tensors, metadata } = safetensors.decode(bytes, name);
-    let state: CheckpointState;
-    try {
-      state = JSON.parse(metadata.spikeloom ?? "") as CheckpointState;
-    } catch {
-      throw new FormatError(`${name}: no training checkpoint (its metadata has no "spikeloom" entry); weights alone can be evaluated but not resumed`);
-    }
-    if (state.format !== "spikeloom-checkpoint-1") throw new FormatError(`${name}: unknown checkpoint format "${state.format}", expected "spikeloom-checkpoint-1"`);
-    const part = (prefix: string) => new Map([...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value] as const));
+    const state = readState(tensors, metadata, name);
     const { model, optimizer, loader } = this.options;
-    model.loadStateDict(part("model.") as Map<string, { shape: readonly number[]; data: ArrayLike<number> }>);
+    const here = engineInfo();
+    if (state.optimizer !== optimizer.name) throw new SpikeloomError(`${name}: the run was made with the optimiser ${state.optimizer}, this one has ${optimizer.name}. Resume with the run's own recipe`);
+    if (state.rng.seed !== here.seed) throw new SpikeloomError(`${name}: the run was made with seed ${state.rng.seed}, this one has ${here.seed}. Resume with the run's own seed`);
+    const part = (prefix: string) => new Map([...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value] as const));
+    const before = loader.state();
+    loader.restore(state.loader);
+    try {
+      model.loadStateDict(part("model.") as Map<string, { shape: readonly number[]; data: ArrayLike<number> }>);
+    } catch (error) {
+      loader.restore(before);
+      throw error instanceof SpikeloomError ? new SpikeloomError(`${name} is of another model: ${error.message}`, { cause: error }) : error;
+    }
     optimizer.loadState(new Map([...part("optimizer.")].map(([key, a]) => [key, { shape: a.shape, data: toFloat64(a) }])), state.updates);
     const parameters = optimizer.parameters();
     optimizer.zeroGrad();
     for (const [index, a] of part("gradient.")) {
       const p = parameters[Number(index)];
-      if (p) p.grad = keepGradient(a);
+      if (p) p.grad = detachedScope(() => keep(tensor(toFloat64(a), a.shape, "f32")));
     }
-    loader.restore(state.loader);
     randomness().restore(state.rng);
     this.step = state.step;
+    this.testing = state.testing;
     this.totals = { ...state.totals };
-    const here = engineInfo();
     if (here.isa !== state.isa) return `the run was made on ${state.device} (${state.isa}), this is ${here.device} (${here.isa}): it goes on, but not bit for bit`;
     return undefined;
   }
 }
 
-function keepGradient(a: NdArray): Tensor {
-  const t = tensor(toFloat64(a), a.shape, "f32");
-  t.kept = true;
-  return t;
+function floats(shape: readonly number[], data: TypedArray): NdArray {
+  return { dtype: data instanceof Float64Array ? "f64" : "f32", shape, data: data as Float32Array };
+}
+
+/** A checkpoint's state, once it is sure that the header is as it was written. */
+function readState(tensors: ReadonlyMap<string, NdArray>, metadata: Readonly<Record<string, string>>, name: string): CheckpointState {
+  const text = metadata.spikeloom;
+  if (text === undefined) throw new FormatError(`${name}: no training checkpoint (its metadata has no "spikeloom" entry); weights alone can be evaluated but not resumed`);
+  const expected = checksum(tensors, text);
+  if (metadata.checksum !== expected) throw new FormatError(`${name}: expected the checksum ${expected}, found ${metadata.checksum ?? "none"}. The file is damaged: go on from another checkpoint`);
+  const state = JSON.parse(text) as CheckpointState;
+  if (state.format !== FORMAT) throw new FormatError(`${name}: unknown checkpoint format "${state.format}", expected "${FORMAT}"`);
+  return state;
+}
+
+/** CRC-32 of everything but the tensors' values: a flipped bit in a name, a number or a position would be believed. */
+function checksum(tensors: ReadonlyMap<string, NdArray>, state: string): string {
+  const list = [...tensors].map(([key, { dtype, shape }]) => `${key} ${dtype} ${shape.join()}`).sort();
+  return crc32(new TextEncoder().encode([...list, state].join("\n"))).toString(16).padStart(8, "0");
 }
 
 /** Neurons are modules without parts of their own; a container that hands their spikes on is not counted again. */

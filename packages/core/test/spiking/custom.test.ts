@@ -14,7 +14,7 @@ import { backward } from "../../src/tensor/tape.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { numbers } from "../gradcheck.ts";
 import { close, leaf, on, sameEverywhere, values } from "../tensor/support.ts";
-import { variable, Dual } from "./oracle.ts";
+import { Dual, variable } from "./oracle.ts";
 
 /** Value of an expression where `a` and `b` are given: the tree walked, with JavaScript's functions. */
 function evaluate(e: Expr, at: ReadonlyMap<Expr, number>): number {
@@ -85,11 +85,32 @@ test("the derivative of every operation, against differences", () => {
       [0.7, 1.3],
       [2.2, 0.4],
     ] as const) {
-      const value = (p: number, q: number) => 1.5 * evaluate(e, new Map([[a, p], [b, q]]));
+      const value = (p: number, q: number) =>
+        1.5 *
+        evaluate(
+          e,
+          new Map([
+            [a, p],
+            [b, q],
+          ]),
+        );
       const h = 1e-6;
       const numeric = [(value(x + h, y) - value(x - h, y)) / (2 * h), (value(x, y + h) - value(x, y - h)) / (2 * h)];
       if (name === "detach") numeric[0] = 0;
-      close(found.map((g) => evaluate(g, new Map([[a, x], [b, y]]))), numeric, 1e-7, name);
+      close(
+        found.map((g) =>
+          evaluate(
+            g,
+            new Map([
+              [a, x],
+              [b, y],
+            ]),
+          ),
+        ),
+        numeric,
+        1e-7,
+        name,
+      );
     }
   }
 });
@@ -127,7 +148,10 @@ test("programs: states that change places, one value in several places, temporar
   expect(execute(both, [2, 5, 3], [0, 0]).slice(3 + both.constants.length, 5 + both.constants.length)).toEqual([7, 2]);
   let chain: Expr = x;
   for (let i = 0; i < 50; i++) chain = chain.mul(u).add(v);
-  const long = compile("long", layout, [{ value: chain, to: { after: 0 } }, { value: chain, to: { after: 1 } }]);
+  const long = compile("long", layout, [
+    { value: chain, to: { after: 0 } },
+    { value: chain, to: { after: 1 } },
+  ]);
   expect(long.registers).toBeLessThan(8);
   expect(execute(long, [1, 0.5, 1], [0, 0])[3]).toBeCloseTo(2, 10);
   expect(() => compile("ghost", layout, [{ value: input("w").add(x), to: { after: 0 } }])).toThrow(/ghost: w is not available/);
@@ -183,16 +207,26 @@ describe("user-defined neurons", () => {
         custom.forEach((list, i) => {
           close(list, built[i] as number[], 1e-5);
         });
-        if (detachReset) outcome(leaky({ surrogate }), drive([5, 3, c])).forEach((list, i) => {
-          close(list, built[i] as number[], 1e-5);
-        });
+        if (detachReset)
+          outcome(leaky({ surrogate }), drive([5, 3, c])).forEach((list, i) => {
+            close(list, built[i] as number[], 1e-5);
+          });
       }
       return outcome(leakyProduct({ surrogate: sigmoid() }), drive([5, 3, c]));
     });
   });
 
   test("a user-defined surrogate in built-in and user-defined neurons", async () => {
-    const own = defineSurrogate({ name: "own", parameters: { alpha: 1 }, derivative: (u, { alpha }) => u.abs().mul(-(alpha ** 2)).add(alpha).max(0) });
+    const own = defineSurrogate({
+      name: "own",
+      parameters: { alpha: 1 },
+      derivative: (u, { alpha }) =>
+        u
+          .abs()
+          .mul(-(alpha ** 2))
+          .add(alpha)
+          .max(0),
+    });
     await sameEverywhere(() => {
       const expected = outcome(new LIF({ surrogate: piecewiseQuadratic({ alpha: 0.75 }) }), drive([4, 2, 40]));
       for (const neuron of [new LIF({ surrogate: own({ alpha: 0.75 }) }), leakyProduct({ surrogate: own({ alpha: 0.75 }) })])
@@ -236,7 +270,7 @@ describe("user-defined neurons", () => {
     const [T, C] = [6, 37];
     const x = numbers(T * C, 3, -1, 2);
     const [gs, gv] = [numbers(T * C, 4, -1, 1), numbers(2 * C, 5, -1, 1)];
-    const slope = (u: number) => 1 / (1 + Math.exp(-4 * u)) / (1 + Math.exp(4 * u)) * 4;
+    const slope = (u: number) => (1 / (1 + Math.exp(-4 * u)) / (1 + Math.exp(4 * u))) * 4;
     const want: [number[], number[], number[]] = [[], [], [0, 0]];
     for (let c = 0; c < C; c++) {
       let [v, a, loss] = [new Dual(0), new Dual(0.25), new Dual(0)];
@@ -314,7 +348,9 @@ describe("user-defined neurons", () => {
         reset: () => ({}),
       });
       expect(() => taken({ learn: ["training"] })).toThrow(/taken: .*"training"/);
-      expect(() => adaptive().forward(values([2500, 1, 1], 1))).toThrow(/ALIF: x must be of at most 2048 time steps for 2 states, found 2500/);
+      expect(() => adaptive().forward(values([2500, 1, 1], 1))).toThrow(
+        /ALIF: x must be of at most 2048 time steps for 2 states, found 2500/,
+      );
     });
   });
 });

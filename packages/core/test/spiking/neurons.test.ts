@@ -2,12 +2,13 @@
 // the same on every device, batch norm taken on the fly, and state that is carried.
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
+import { Module } from "../../src/nn/module.ts";
 import { device } from "../../src/runtime/engine.ts";
-import { ILIF, IF, LIF, type Neuron, PLIF, Quant, reset } from "../../src/spiking/neurons.ts";
+import { IF, ILIF, LIF, type Neuron, PLIF, Quant, reset } from "../../src/spiking/neurons.ts";
 import { atan, openWindow, piecewiseQuadratic, sigmoid, snntorch, window } from "../../src/spiking/surrogate.ts";
 import { add, mul } from "../../src/tensor/ops/elementwise.ts";
-import { batchNorm } from "../../src/tensor/ops/norm.ts";
 import { narrow } from "../../src/tensor/ops/layout.ts";
+import { batchNorm } from "../../src/tensor/ops/norm.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { backward } from "../../src/tensor/tape.ts";
@@ -59,7 +60,12 @@ const official = ({ v_threshold = 1, v_reset = 0, decay_input = true, detach_res
 });
 
 /** Spikes, last state and the gradient of sum(spikes g) for x and the neuron's parameters. */
-function outcome(neuron: Neuron, x: Float64Array, shape: number[], g: Float64Array): { spikes: number[]; state: number[]; gx: number[]; grads: number[][] } {
+function outcome(
+  neuron: Neuron,
+  x: Float64Array,
+  shape: number[],
+  g: Float64Array,
+): { spikes: number[]; state: number[]; gx: number[]; grads: number[][] } {
   return scope(() => {
     const input = leaf(tensor(x, shape));
     const { spikes, state } = neuron.run(input);
@@ -157,7 +163,10 @@ for (const name of ["reference", ...compiled] as const)
         expect([...one.spikes.dataSync()]).toEqual(first.y);
         close((x.grad as Tensor).dataSync(), first.grad, 1e-7);
         close(one.state.dataSync(), first.v_left, 1e-6);
-        const two = neuron.run(tensor(filled({ name: "neuron_x2", lo: -2, hi: 4, shape: [4, 16], ...quant.inputs.x2 }), [1, 4, 16]), one.state);
+        const two = neuron.run(
+          tensor(filled({ name: "neuron_x2", lo: -2, hi: 4, shape: [4, 16], ...quant.inputs.x2 }), [1, 4, 16]),
+          one.state,
+        );
         const second = quant.outputs.dvs_Q_IFNode_second_call_without_reset;
         expect([...two.spikes.dataSync()]).toEqual(second.y);
         close(two.state.dataSync(), second.v_left, 1e-6);
@@ -303,7 +312,14 @@ describe("every switch against the oracle", () => {
         expect([...new IF({ vThreshold }).forward(at).dataSync()]).toEqual([1, 1, 0]);
       }
       // snnTorch's Leaky by hand: 0.5, 1.25 fires, then 0.625 + 0.75 - 1 = 0.375.
-      const leaky = new LIF({ beta: 0.5, order: "delayedReset", comparison: ">", reset: "soft", detachReset: true, surrogate: snntorch.atan() });
+      const leaky = new LIF({
+        beta: 0.5,
+        order: "delayedReset",
+        comparison: ">",
+        reset: "soft",
+        detachReset: true,
+        surrogate: snntorch.atan(),
+      });
       const { spikes, state } = leaky.run(tensor([[0.5], [1], [0.75]]));
       expect([...spikes.dataSync()]).toEqual([0, 1, 0]);
       expect([...state.dataSync()]).toEqual([0.375]);
@@ -407,6 +423,28 @@ describe("carried state and wrong use", () => {
       reset(lif);
       lif.forward(values([2, 3, 8], 1));
       lif.dispose();
+    });
+  });
+
+  test("reset tells a layer its place in the network", () => {
+    class Net extends Module {
+      hidden = new Hidden();
+      forward(x: Tensor): Tensor {
+        return this.hidden.forward(x);
+      }
+    }
+    class Hidden extends Module {
+      lif = new LIF({ carry: "detached" });
+      forward(x: Tensor): Tensor {
+        return this.lif.forward(x);
+      }
+    }
+    scope(() => {
+      const net = new Net();
+      reset(net);
+      net.forward(values([2, 4, 8], 1));
+      expect(() => net.forward(values([2, 3, 8], 1))).toThrow(/LIF "hidden\.lif": the state carried/);
+      net.hidden.lif.dispose();
     });
   });
 

@@ -12,7 +12,10 @@ export class Dual {
   private join(b: Dual | number, v: number, pa: number, pb: number): Dual {
     const other = typeof b === "number" ? [] : b.d;
     const n = Math.max(this.d.length, other.length);
-    return new Dual(v, Array.from({ length: n }, (_, i) => pa * (this.d[i] ?? 0) + pb * (other[i] ?? 0)));
+    return new Dual(
+      v,
+      Array.from({ length: n }, (_, i) => pa * (this.d[i] ?? 0) + pb * (other[i] ?? 0)),
+    );
   }
   add(b: Dual | number): Dual {
     return this.join(b, this.v + (typeof b === "number" ? b : b.v), 1, 1);
@@ -26,14 +29,21 @@ export class Dual {
   }
   /** A function's value, with its derivative. */
   map(v: number, slope: number): Dual {
-    return new Dual(v, this.d.map((x) => x * slope));
+    return new Dual(
+      v,
+      this.d.map((x) => x * slope),
+    );
   }
   detach(): Dual {
     return new Dual(this.v);
   }
 }
 
-export const variable = (v: number, i: number): Dual => new Dual(v, Array.from({ length: i + 1 }, (_, j) => (j === i ? 1 : 0)));
+export const variable = (v: number, i: number): Dual =>
+  new Dual(
+    v,
+    Array.from({ length: i + 1 }, (_, j) => (j === i ? 1 : 0)),
+  );
 
 export interface Rule {
   charge: "integrate" | "leakInput" | "leak" | "stateless";

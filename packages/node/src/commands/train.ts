@@ -37,7 +37,7 @@ export async function run(options: TrainOptions): Promise<number> {
   if (options.resume !== undefined) {
     const warning = trainer.restore(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
     if (warning) progress.note(warning);
-    await folder.rewind(trainer.steps);
+    await folder.rewind(trainer.steps, trainer.epochsDone);
   } else await folder.create(recipe);
 
   progress.note(

@@ -89,7 +89,7 @@ footer { color: var(--soft); font-size: .84rem; padding-bottom: 40px; }
   section { padding: 16px 14px 18px; margin: 12px 0; }
   .cards { grid-template-columns: 1fr 1fr; gap: 8px; } .cards dd { font-size: 1.2rem; }
   .chart text { font-size: 14px; } .matrix td, .matrix thead th { min-width: 34px; padding: 6px 3px; }
-  .sample { gap: 14px 12px; }
+  .sample { gap: 14px 12px; } .wide thead th { white-space: normal; }
 }
 @media print { body { background: none; } section { break-inside: avoid; border: 0; } nav { display: none; } }
 `;

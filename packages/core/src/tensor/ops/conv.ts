@@ -2,6 +2,7 @@
  * Convolutions, channels last: x [..., H, W, Cin], weight [kh, kw, Cin / groups, Cout]. Spikes go through the event-driven kernels,
  * whose cost follows the number of spikes; with groups they are unpacked.
  */
+import { implementation } from "../../runtime/implementations.ts";
 import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
@@ -59,7 +60,7 @@ const convolution: OpDefinition<Settings> = {
     ctx.save(weight);
     if (ctx.needs[1]) ctx.save(x);
     const y = empty(settings.output);
-    if (x.dtype === "spikes" && groups === 1) {
+    if (x.dtype === "spikes" && groups === 1 && implementation("spikeProduct") === "event") {
       const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
       const format = x.spikes as SpikeFormat;
       run(
@@ -129,7 +130,7 @@ function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings)
   const gw = empty(shape);
   const positions = g.n * g.oh * g.ow;
   const taps = g.kh * g.kw;
-  if (x.dtype === "spikes" && groups === 1) {
+  if (x.dtype === "spikes" && groups === 1 && implementation("spikeProductGradWeight") === "event") {
     const format = x.spikes as SpikeFormat;
     const units = spikeGradUnits(g.ci, g.co);
     const tiles = tilesFor(units, (positions * format.planes * wordsOf(g.ci) * taps * g.co) / units);

@@ -2,6 +2,7 @@
  * Matrix products. With a spike tensor on the left and a matrix on the right a product is a sum of the matrix's rows, one for
  * each spike; everything else is a dense product.
  */
+import { implementation } from "../../runtime/implementations.ts";
 import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
@@ -61,7 +62,8 @@ function project(op: string, x: Tensor, w: Tensor, tb: boolean, bias: Tensor | n
   const n = w.shape[tb ? 0 : 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
   const shape = [...x.shape.slice(0, -1), n];
-  if (!x.spikes) return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
+  if (!x.spikes || implementation("spikeProduct") === "dense")
+    return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
   const y = empty(shape);
   const wt = tb ? transpose(w) : w;
   if (y.size)
@@ -78,8 +80,9 @@ function projectGrad(x: Tensor, g: Tensor, tb: boolean): Tensor {
   const k = x.shape[x.rank - 1] as number;
   const n = g.shape[g.rank - 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
-  if (!x.spikes) {
-    const [left, right, shape] = tb ? [g, x, [n, k]] : [x, g, [k, n]];
+  if (!x.spikes || implementation("spikeProductGradWeight") === "dense") {
+    const values = dense("matmul", x);
+    const [left, right, shape] = tb ? [g, values, [n, k]] : [values, g, [k, n]];
     return gemm(left, right, shape, { batch: 1, m: shape[0] as number, n: shape[1] as number, k: rows, sa: 0, sb: 0, ta: true, tb: false });
   }
   const gw = empty([k, n]);

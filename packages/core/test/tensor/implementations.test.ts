@@ -1,0 +1,62 @@
+/** Operations with several implementations: each can be forced, they agree, and a wrong name is told. */
+import { afterEach, describe, expect, it } from "vitest";
+import { engineInfo, init, noGrad, scope, tensor } from "../../src/index.ts";
+import { conv2d } from "../../src/tensor/ops/conv.ts";
+import { matmul } from "../../src/tensor/ops/matmul.ts";
+import { denseViews, resetDenseViews } from "../../src/tensor/ops/common.ts";
+
+const random = (n: number, seed: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(seed + i * 12.9898) * 0.5);
+
+/** Values and weight gradients of a convolution and a product fed with spikes. */
+function results(): number[][] {
+  return scope(() => {
+    const x = tensor(random(2 * 5 * 5 * 37, 1).map((v) => (v > 0.2 ? 1 : 0)), [2, 5, 5, 37]).toSpikes();
+    const w = tensor(random(3 * 3 * 37 * 11, 2), [3, 3, 37, 11]);
+    const v = tensor(random(37 * 11, 3), [37, 11]);
+    w.requiresGrad = v.requiresGrad = true;
+    const y = conv2d(x, w, null, { padding: 1 });
+    const z = matmul(x.reshape([50, 37]), v);
+    y.square().sum().add(z.square().sum()).backward();
+    return noGrad(() => [y, z, w.grad, v.grad].map((t) => [...(t?.dataSync() ?? [])]));
+  });
+}
+
+describe("implementations of spike products", () => {
+  afterEach(async () => {
+    delete process.env.SPIKELOOM_IMPLEMENTATIONS;
+    await init({ device: "wasm", threads: 1 });
+  });
+
+  it("agree, and only the dense one unpacks spikes", async () => {
+    await init({ device: "wasm", threads: 1 });
+    resetDenseViews();
+    const event = results();
+    expect([...denseViews().keys()]).toEqual([]);
+    await init({ device: "wasm", threads: 1, implementations: { spikeProduct: "dense", spikeProductGradWeight: "dense" } });
+    const dense = results();
+    expect([...denseViews().keys()].sort()).toEqual(["conv2d", "matmul"]);
+    event.forEach((values, i) => {
+      expect(values.length).toBe(dense[i]?.length);
+      values.forEach((v, j) => {
+        expect(Math.abs(v - (dense[i]?.[j] as number))).toBeLessThan(1e-4 * Math.max(1, Math.abs(v)));
+      });
+    });
+  });
+
+  it("can be forced by a variable", async () => {
+    process.env.SPIKELOOM_IMPLEMENTATIONS = "spikeProduct=dense";
+    await init({ device: "wasm", threads: 1 });
+    resetDenseViews();
+    results();
+    expect(denseViews().get("conv2d")).toBe(1);
+  });
+
+  it("are named in the error of a wrong choice, and the engine goes on as before", async () => {
+    await init({ device: "wasm", threads: 1 });
+    await expect(init({ device: "wasm", implementations: { spikeProduct: "evnt" as "event" } })).rejects.toThrow(/did you mean "event"/);
+    await expect(init({ device: "wasm", implementations: { spikeproduct: "event" } as never })).rejects.toThrow(/did you mean "spikeProduct"/);
+    expect(engineInfo().device).toBe("wasm");
+    process.env.SPIKELOOM_IMPLEMENTATIONS = "nonsense";
+    await expect(init({ device: "wasm" })).rejects.toThrow(/operation=name/);
+  });
+});
