@@ -9,7 +9,7 @@ import { parseArgs } from "node:util";
 import { nearest, SpikeloomError } from "spikeloom";
 import { addonIsas, findAddon } from "../packages/node/src/addon.ts";
 import { profileCase } from "./kernels.ts";
-import { figures, markdown, type Report, type Result, timeTable, trainingTable } from "./report.ts";
+import { figures, json, markdown, type Report, type Result, timeTable, trainingTable } from "./report.ts";
 import { ours, peer, peerVersions, type Row } from "./sides.ts";
 import { CASES } from "./workloads.ts";
 
@@ -25,21 +25,19 @@ const HELP = `npm run bench -- [options]
   --out FILE        write FILE.json and FILE.md
   --profile NAME    instead: time by kernel and shape of one case ("sdt" for train-sdt)`;
 
-const { values: options } = parseArgs({
-  options: {
-    device: { type: "string" },
-    only: { type: "string", multiple: true },
-    threads: { type: "string" },
-    rounds: { type: "string" },
-    repeat: { type: "string" },
-    quick: { type: "boolean", default: false },
-    "no-peer": { type: "boolean", default: false },
-    save: { type: "boolean", default: false },
-    out: { type: "string" },
-    profile: { type: "string" },
-    help: { type: "boolean", short: "h", default: false },
-  },
-});
+const OPTIONS = {
+  device: { type: "string" },
+  only: { type: "string", multiple: true },
+  threads: { type: "string" },
+  rounds: { type: "string" },
+  repeat: { type: "string" },
+  quick: { type: "boolean", default: false },
+  "no-peer": { type: "boolean", default: false },
+  save: { type: "boolean", default: false },
+  out: { type: "string" },
+  profile: { type: "string" },
+  help: { type: "boolean", short: "h", default: false },
+} as const;
 
 function oneOf(option: string, value: string, names: readonly string[]): string {
   if (names.includes(value)) return value;
@@ -61,6 +59,7 @@ function command(): string {
 }
 
 async function main(): Promise<void> {
+  const { values: options } = parseArgs({ options: OPTIONS });
   if (options.help) return console.log(HELP);
   // These would force both devices to be the same one, or the sides to differ in threads.
   delete process.env.SPIKELOOM_DEVICE;
@@ -69,9 +68,9 @@ async function main(): Promise<void> {
   const devices = (options.device?.split(",") ?? (addon ? ["native", "wasm"] : ["wasm"])).map((d) =>
     oneOf("--device", d, ["native", "wasm"]),
   );
-  const threads = count("threads", availableParallelism());
-  const rounds = count("rounds", options.quick ? 1 : 5);
-  const repeat = count("repeat", options.quick ? 2 : 5);
+  const threads = count("--threads", options.threads, availableParallelism());
+  const rounds = count("--rounds", options.rounds, options.quick ? 1 : 5);
+  const repeat = count("--repeat", options.repeat, options.quick ? 2 : 5);
 
   if (options.profile !== undefined) {
     const name = oneOf("--profile", options.profile === "sdt" ? "train-sdt" : options.profile, Object.keys(CASES));
@@ -147,7 +146,7 @@ async function main(): Promise<void> {
   ];
   for (const target of targets) {
     mkdirSync(dirname(target), { recursive: true });
-    writeFileSync(`${target}.json`, `${JSON.stringify(report, null, 2)}\n`);
+    writeFileSync(`${target}.json`, json(report));
     writeFileSync(`${target}.md`, markdown(report));
     console.error(`written: ${target}.json and .md`);
   }
@@ -156,7 +155,6 @@ async function main(): Promise<void> {
 try {
   await main();
 } catch (error) {
-  const { message, stderr } = error as Error & { stderr?: string };
-  console.error(`bench: ${message}${stderr && !message.includes(stderr) ? `\n${stderr}` : ""}`);
+  console.error(`bench: ${error instanceof Error ? error.message : error}`);
   process.exitCode = 1;
 }

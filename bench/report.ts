@@ -110,11 +110,16 @@ export function markdown(report: Report): string {
   const facts = [
     `Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.platform}; instruction sets ${machine.isas.join(", ") || "unknown (no native addon)"}; load before the run ${machine.loadBefore.toFixed(2)}.`,
     `Sides: ${sides.join(", ")} on Node ${versions.node}; ${peer ? `peer PyTorch ${peer.torch} (${peer.isa}) with SpikingJelly ${peer.spikingjelly}` : "the peer did not run"}.`,
-    `${threads} thread${threads === 1 ? "" : "s"} on each side; ${rounds} round${rounds === 1 ? "" : "s"} that alternate between the sides, ${repeat} timed runs in each; medians. A ratio above 1 means faster here.`,
+    `Threads a side: ${threads}. Rounds: ${rounds}, in each ${repeat} timed runs a side, one side after the other. Figures are medians; a ratio above 1 means faster here.`,
     `Command: \`${report.command}\`.`,
   ];
   const training = trainingTable(report);
   const parts = [`# Benchmark of ${report.date}`, facts.map((fact) => `- ${fact}`).join("\n"), timeTable(report)];
   if (training) parts.push("A comparison of training steps holds only at like firing rates.", training);
   return `${parts.join("\n\n")}\n`;
+}
+
+/** The whole as JSON, six digits a figure. */
+export function json(report: Report): string {
+  return `${JSON.stringify(report, (_, v) => (typeof v === "number" && !Number.isInteger(v) ? Number(v.toPrecision(6)) : v), 2)}\n`;
 }

@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { SpikeloomError } from "spikeloom";
 
 /** One workload's time in one process. */
 export interface Row {
@@ -30,7 +31,9 @@ const pathOf = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
 async function answer(command: string, args: readonly string[], { name, repeat, threads }: Job): Promise<Answer> {
   const job = ["--only", name, "--repeat", String(repeat), "--threads", String(threads)];
-  const { stdout } = await execute(command, [...args, ...job], { maxBuffer: 16 << 20 });
+  const { stdout } = await execute(command, [...args, ...job], { maxBuffer: 16 << 20 }).catch((error: Error & { stderr?: string }) => {
+    throw new SpikeloomError(`the process for ${name} failed:\n${error.stderr?.trim() || error.message}`);
+  });
   const [head, ...rows] = stdout
     .split("\n")
     .filter((line) => line.startsWith("{"))

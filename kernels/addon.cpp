@@ -1,7 +1,7 @@
 // The Node addon: picks an instruction set by what the CPU reports, owns the native thread pool, and runs kernels.
 //
 // Memory stays JavaScript's: slabs are plain ArrayBuffers whose base address JavaScript asks for once (`address`).
-// exports: isas() -> names this CPU can run, best first; open(isa, threads, argsBuffer) -> handle; run(handle, kernel, tiles);
+// exports: tableHash() -> hash of the kernel table it was built from; isas() -> names this CPU can run, best first; open(isa, threads, argsBuffer) -> handle; run(handle, kernel, tiles);
 // address(ArrayBuffer) -> number; close(handle).
 #include <node_api.h>
 #include <stdlib.h>
@@ -101,6 +101,12 @@ static napi_value isas(napi_env env, napi_callback_info) {
   return list;
 }
 
+static napi_value table_hash(napi_env env, napi_callback_info) {
+  napi_value result;
+  napi_create_uint32(env, KERNEL_TABLE_HASH, &result);
+  return result;
+}
+
 static napi_value address(napi_env env, napi_callback_info info) {
   size_t argc = 1;
   napi_value arg, result;
@@ -176,7 +182,7 @@ static napi_value close_engine(napi_env env, napi_callback_info info) {
 
 NAPI_MODULE_INIT() {
   const struct { const char* name; napi_callback fn; } functions[] = {
-      {"isas", isas}, {"address", address}, {"open", open_engine}, {"run", run}, {"close", close_engine}};
+      {"tableHash", table_hash}, {"isas", isas}, {"address", address}, {"open", open_engine}, {"run", run}, {"close", close_engine}};
   for (auto& f : functions) {
     napi_value v;
     napi_create_function(env, f.name, NAPI_AUTO_LENGTH, f.fn, nullptr, &v);

@@ -4,7 +4,7 @@
  * by `spikeloom native build`.
  */
 import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -69,7 +69,9 @@ export async function buildNative({ sources, headers, output, compiler }: Native
       const { stderr } = await promisify(execFile)(compiler, args, { maxBuffer: 64 << 20 });
       if (stderr.trim()) console.error(stderr.trim());
     } catch (error) {
-      throw new Error(`the native kernels do not compile (${compiler} ${args.join(" ")}):\n${(error as { stderr?: string }).stderr ?? error}`);
+      throw new Error(
+        `the native kernels do not compile (${compiler} ${args.join(" ")}):\n${(error as { stderr?: string }).stderr ?? error}`,
+      );
     }
   };
   try {

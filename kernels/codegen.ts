@@ -31,11 +31,22 @@ export function generateHeaders(folder: string): void {
   mkdirSync(folder, { recursive: true });
   const kernels = Object.entries(table.KERNELS) as [string, Record<string, keyof typeof FIELD>][];
   const structs = kernels.map(
-    ([name, args]) => `struct ${name}_args { ${Object.entries(args).map(([arg, kind]) => `${FIELD[kind]} ${arg};`).join(" ")} };`,
+    ([name, args]) =>
+      `struct ${name}_args { ${Object.entries(args)
+        .map(([arg, kind]) => `${FIELD[kind]} ${arg};`)
+        .join(" ")} };`,
   );
   writeIfChanged(join(folder, "kernel_table.h"), [...enums(), ...structs].join("\n"));
   writeIfChanged(join(folder, "kernel_list.h"), kernels.map(([name]) => `KERNEL_ENTRY(${name})`).join("\n"));
-  writeIfChanged(join(folder, "constants.h"), ["#pragma once", ...constants(), `#define KERNEL_COUNT ${kernels.length}`].join("\n"));
+  writeIfChanged(
+    join(folder, "constants.h"),
+    [
+      "#pragma once",
+      ...constants(),
+      `#define KERNEL_COUNT ${kernels.length}`,
+      `#define KERNEL_TABLE_HASH ${table.kernelTableHash()}u`,
+    ].join("\n"),
+  );
 }
 
 /** Leaves an unchanged file alone, so that time stamps stay true. */

@@ -25,18 +25,27 @@ const ALLOWED: Record<string, string[]> = {
 const RUNTIME_FOR_MODELS = ["error.ts"];
 
 function sources(folder: string): string[] {
-  return readdirSync(folder, { withFileTypes: true }).flatMap((e) => (e.isDirectory() ? sources(join(folder, e.name)) : e.name.endsWith(".ts") ? [join(folder, e.name)] : []));
+  return readdirSync(folder, { withFileTypes: true }).flatMap((e) =>
+    e.isDirectory() ? sources(join(folder, e.name)) : e.name.endsWith(".ts") ? [join(folder, e.name)] : [],
+  );
 }
 
 function imports(file: string): string[] {
-  return [...readFileSync(file, "utf8").matchAll(/(?:^|\n)\s*(?:import|export)\b[^;]*?from\s+"([^"]+)"|\bimport\("([^"]+)"\)/g)].map((m) => (m[1] ?? m[2]) as string);
+  return [...readFileSync(file, "utf8").matchAll(/(?:^|\n)\s*(?:import|export)\b[^;]*?from\s+"([^"]+)"|\bimport\("([^"]+)"\)/g)].map(
+    (m) => (m[1] ?? m[2]) as string,
+  );
 }
 
 describe("architecture of packages/core", () => {
   const files = sources(core);
 
   it("has only folders that the rule knows", () => {
-    const folders = new Set(files.map((f) => relative(core, f)).filter((f) => f.includes("/")).map((f) => f.split("/")[0]));
+    const folders = new Set(
+      files
+        .map((f) => relative(core, f))
+        .filter((f) => f.includes("/"))
+        .map((f) => f.split("/")[0]),
+    );
     expect([...folders].sort()).toEqual(Object.keys(ALLOWED).sort());
   });
 
@@ -55,7 +64,8 @@ describe("architecture of packages/core", () => {
         const toFolder = to.split("/")[0] as string;
         if (!from.includes("/") || folder === toFolder) continue;
         if (!ALLOWED[folder]?.includes(toFolder)) wrong.push(`${from} imports ${to}`);
-        if (folder === "models" && toFolder === "runtime" && !RUNTIME_FOR_MODELS.includes(to.split("/")[1] as string)) wrong.push(`${from} imports ${to}: a model never touches the runtime`);
+        if (folder === "models" && toFolder === "runtime" && !RUNTIME_FOR_MODELS.includes(to.split("/")[1] as string))
+          wrong.push(`${from} imports ${to}: a model never touches the runtime`);
       }
     }
     expect(wrong).toEqual([]);

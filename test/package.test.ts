@@ -28,7 +28,11 @@ describe("the packed core", () => {
 
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), "spikeloom-pack-"));
-    const json = execFileSync("npm", ["pack", "--json", "--pack-destination", folder], { cwd: core, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    const json = execFileSync("npm", ["pack", "--json", "--pack-destination", folder], {
+      cwd: core,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
     // npm 10 gives a list, npm 11 and later an object by name.
     const parsed = JSON.parse(json) as Packed[] | Record<string, Packed>;
     packed = Object.values(parsed)[0] as Packed;
@@ -38,12 +42,15 @@ describe("the packed core", () => {
 
   it("has no dependencies and no install script", () => {
     const manifest = JSON.parse(readFileSync(join(core, "package.json"), "utf8")) as Record<string, Record<string, string> | undefined>;
-    for (const field of ["dependencies", "peerDependencies", "optionalDependencies", "bundledDependencies"]) expect(manifest[field]).toBeUndefined();
+    for (const field of ["dependencies", "peerDependencies", "optionalDependencies", "bundledDependencies"])
+      expect(manifest[field]).toBeUndefined();
     for (const script of ["preinstall", "install", "postinstall", "prepare"]) expect(manifest.scripts?.[script]).toBeUndefined();
   });
 
   it("stays within its size budget", () => {
-    console.log(`spikeloom packs to ${(packed.size / 1024).toFixed(1)} KiB gzip (${(packed.unpackedSize / 1024).toFixed(1)} KiB unpacked) of ${BUDGET / 1024}`);
+    console.log(
+      `spikeloom packs to ${(packed.size / 1024).toFixed(1)} KiB gzip (${(packed.unpackedSize / 1024).toFixed(1)} KiB unpacked) of ${BUDGET / 1024}`,
+    );
     expect(packed.size).toBeLessThan(BUDGET);
     expect(packed.files.map((f) => f.path)).toContain("dist/index.js");
     expect(packed.files.map((f) => f.path)).toContain("dist/index.d.ts");
@@ -60,10 +67,30 @@ describe("the packed core", () => {
     writeFileSync(join(app, "quickstart.ts"), program as string);
     writeFileSync(
       join(app, "tsconfig.json"),
-      JSON.stringify({ compilerOptions: { target: "ES2022", module: "NodeNext", moduleResolution: "NodeNext", strict: true, lib: ["ES2023", "DOM", "ESNext.Disposable"], types: [], outDir: "out", skipLibCheck: false }, include: ["quickstart.ts"] }),
+      JSON.stringify({
+        compilerOptions: {
+          target: "ES2022",
+          module: "NodeNext",
+          moduleResolution: "NodeNext",
+          strict: true,
+          lib: ["ES2023", "DOM", "ESNext.Disposable"],
+          types: [],
+          outDir: "out",
+          skipLibCheck: false,
+        },
+        include: ["quickstart.ts"],
+      }),
     );
-    execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", app], { cwd: app, stdio: "pipe", encoding: "utf8" });
-    const output = execFileSync(process.execPath, [join(app, "out/quickstart.js")], { cwd: app, encoding: "utf8", env: { ...process.env, SPIKELOOM_DEVICE: "", SPIKELOOM_NATIVE: "" } });
+    execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", app], {
+      cwd: app,
+      stdio: "pipe",
+      encoding: "utf8",
+    });
+    const output = execFileSync(process.execPath, [join(app, "out/quickstart.js")], {
+      cwd: app,
+      encoding: "utf8",
+      env: { ...process.env, SPIKELOOM_DEVICE: "", SPIKELOOM_NATIVE: "" },
+    });
     expect(output).toMatch(/fc/);
     expect(output).toMatch(/\d+ bytes of weights/);
   });

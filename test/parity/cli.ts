@@ -9,12 +9,19 @@ import { describe, runFixture } from "./runner.ts";
 const addon = fileURLToPath(new URL("../../build/native/spikeloom.node", import.meta.url));
 
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({ allowPositionals: true, options: { device: { type: "string", default: "reference" }, threads: { type: "string" } } });
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { device: { type: "string", default: "reference" }, threads: { type: "string" } },
+  });
   const folders = positionals.length ? positionals : [fileURLToPath(new URL("../fixtures/parity", import.meta.url))];
   for (const folder of folders) if (!existsSync(folder)) throw new SpikeloomError(`parity: no such file or folder: ${folder}`);
   const files = folders.flatMap(fixtureFiles);
   if (!files.length) throw new SpikeloomError(`parity: no fixture (*.json) below ${folders.join(", ")}`);
-  await init({ device: values.device as "reference", native: existsSync(addon) ? addon : undefined, threads: values.threads ? Number(values.threads) : undefined });
+  await init({
+    device: values.device as "reference",
+    native: existsSync(addon) ? addon : undefined,
+    threads: values.threads ? Number(values.threads) : undefined,
+  });
   let failed = 0;
   for (const file of files) {
     const outcome = runFixture(file);
@@ -28,6 +35,8 @@ async function main(): Promise<number> {
 try {
   process.exit(await main());
 } catch (error) {
-  console.error(error instanceof SpikeloomError || (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS") ? (error as Error).message : error);
+  console.error(
+    error instanceof SpikeloomError || (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS") ? (error as Error).message : error,
+  );
   process.exit(1);
 }

@@ -42,7 +42,12 @@ export function compare(what: string, found: NdArray | undefined, stored: Stored
   const values = formats.toFloat64(found);
   if (stored.bits !== undefined) {
     const expected = storedValues(stored) as Float64Array;
-    return check(what, 0, 0, values.reduce((n, v, i) => n + (v === expected[i] ? 0 : 1), 0));
+    return check(
+      what,
+      0,
+      0,
+      values.reduce((n, v, i) => n + (v === expected[i] ? 0 : 1), 0),
+    );
   }
   if (stored.values) return check(what, relative(values, stored.values), tolerance);
   let sum = 0;
@@ -55,7 +60,8 @@ export function compare(what: string, found: NdArray | undefined, stored: Stored
   let square = 0;
   for (const v of values) square += (v - mean) ** 2;
   const std = Math.sqrt(square / values.length);
-  const scale = Math.max(stored.abs_mean ?? 0, stored.std ?? 0, ...(stored.first16 ?? []).map(Math.abs), ...(stored.last16 ?? []).map(Math.abs)) || 1;
+  const scale =
+    Math.max(stored.abs_mean ?? 0, stored.std ?? 0, ...(stored.first16 ?? []).map(Math.abs), ...(stored.last16 ?? []).map(Math.abs)) || 1;
   const strided = values.filter((_, i) => i % Math.max(1, Math.floor(values.length / 64)) === 0).slice(0, 64);
   const difference = Math.max(
     relative([mean, std, abs / values.length], [stored.mean ?? mean, stored.std ?? std, stored.abs_mean ?? abs / values.length], scale),

@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
-import { formats } from "spikeloom";
+import type { formats } from "spikeloom";
 
 export type NdArray = formats.NdArray;
 
@@ -69,7 +69,9 @@ export interface Fixture {
 export function fixtureFiles(path: string): string[] {
   if (!statSync(path).isDirectory()) return [path];
   return readdirSync(path, { withFileTypes: true })
-    .flatMap((entry) => (entry.isDirectory() ? fixtureFiles(join(path, entry.name)) : entry.name.endsWith(".json") ? [join(path, entry.name)] : []))
+    .flatMap((entry) =>
+      entry.isDirectory() ? fixtureFiles(join(path, entry.name)) : entry.name.endsWith(".json") ? [join(path, entry.name)] : [],
+    )
     .sort();
 }
 
@@ -122,7 +124,9 @@ export function inputArray(key: string, spec: InputSpec): NdArray {
 
 /** All array inputs of a fixture by name (lists of labels are left out). */
 export function inputArrays(fixture: Fixture): Map<string, NdArray> {
-  return new Map(Object.entries(fixture.inputs).flatMap(([name, spec]) => (Array.isArray(spec) ? [] : [[name, inputArray(name, spec)] as const])));
+  return new Map(
+    Object.entries(fixture.inputs).flatMap(([name, spec]) => (Array.isArray(spec) ? [] : [[name, inputArray(name, spec)] as const])),
+  );
 }
 
 function fillValue(key: string, shape: readonly number[], gain: number): Float64Array | undefined {
@@ -138,7 +142,8 @@ function fillValue(key: string, shape: readonly number[], gain: number): Float64
   return undefined;
 }
 
-const anyOf = (list: string | string[] | undefined, test: (part: string) => boolean) => list === undefined || [list].flat().length === 0 || [list].flat().some(test);
+const anyOf = (list: string | string[] | undefined, test: (part: string) => boolean) =>
+  list === undefined || [list].flat().length === 0 || [list].flat().some(test);
 
 function hits(rule: Rule, key: string, shape: readonly number[]): boolean {
   return (
@@ -176,7 +181,8 @@ export function filledState(fixture: Fixture): Map<string, NdArray> {
   for (const rule of override.then ?? [])
     for (const [key, { shape, data }] of state) {
       if (!hits(rule, key, shape) || !(data instanceof Float32Array)) continue;
-      const [from, step] = rule.channel_from !== undefined ? [rule.channel_from, rule.channel_step ?? 1] : [rule.channel as number, shape[1] as number];
+      const [from, step] =
+        rule.channel_from !== undefined ? [rule.channel_from, rule.channel_step ?? 1] : [rule.channel as number, shape[1] as number];
       const inner = sizeOf(shape.slice(2));
       for (let i = 0; i < data.length; i++) {
         const channel = Math.floor(i / inner) % (shape[1] as number);

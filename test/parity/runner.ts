@@ -4,7 +4,7 @@
  */
 import { engineInfo, models, scope } from "spikeloom";
 import { moduleChecks } from "./checks/model.ts";
-import { plifChecks, lifChecks, quantiserChecks } from "./checks/neurons.ts";
+import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
@@ -66,5 +66,12 @@ export function describe({ fixture, checks, ok, worst, seconds }: Outcome): stri
   const head = `${ok ? "pass" : "FAIL"}  ${fixture.system}/${fixture.kind}  ${fixture.file}  ${engineInfo().device}`;
   const failed = checks.filter((c) => !c.ok);
   const tail = `${worst.what}: ${worst.difference.toExponential(1)} (tolerance ${worst.tolerance.toExponential(1)})${worst.note ? `, ${worst.note}` : ""}; flips ${flips}; ${checks.length} checks; ${seconds.toFixed(1)} s`;
-  return `${head}  ${tail}${failed.length > 1 ? `; ${failed.length} failed: ${failed.slice(0, 4).map((c) => c.what).join(", ")}` : ""}`;
+  return `${head}  ${tail}${
+    failed.length > 1
+      ? `; ${failed.length} failed: ${failed
+          .slice(0, 4)
+          .map((c) => c.what)
+          .join(", ")}`
+      : ""
+  }`;
 }

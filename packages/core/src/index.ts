@@ -4,17 +4,18 @@
  * `init` starts the engine; tensors, `scope` and the tape are at top level; the rest comes in namespaces as PyTorch users know
  * them: `nn`, `snn` (neurons, surrogates, spikes), `optim`, `train`, `data`, `measure`, `models`, and file formats.
  */
-export { engineInfo, init, type EngineInfo, type InitOptions, memoryInfo, randomness as random } from "./runtime/engine.ts";
-export { FormatError, nearest, SpikeloomError } from "./runtime/error.ts";
-export type { DeviceName, TypedArray } from "./runtime/device.ts";
-export { Rng, type RngState, Stream, type StreamState } from "./runtime/random.ts";
-export * from "./tensor/index.ts";
-export * as nn from "./nn/index.ts";
-export * as snn from "./spiking/index.ts";
-export * as optim from "./optim/index.ts";
-export * as train from "./train/index.ts";
+
 export * as data from "./data/index.ts";
-export * as measure from "./measure/index.ts";
-export * as models from "./models/index.ts";
 export * as formats from "./formats/index.ts";
 export { npy, npz, safetensors } from "./formats/index.ts";
+export * as measure from "./measure/index.ts";
+export * as models from "./models/index.ts";
+export * as nn from "./nn/index.ts";
+export * as optim from "./optim/index.ts";
+export type { DeviceName, TypedArray } from "./runtime/device.ts";
+export { type EngineInfo, engineInfo, type InitOptions, init, memoryInfo, randomness as random } from "./runtime/engine.ts";
+export { FormatError, nearest, SpikeloomError } from "./runtime/error.ts";
+export { Rng, type RngState, Stream, type StreamState } from "./runtime/random.ts";
+export * as snn from "./spiking/index.ts";
+export * from "./tensor/index.ts";
+export * as train from "./train/index.ts";

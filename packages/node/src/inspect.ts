@@ -1,6 +1,7 @@
 /** What a trained classifier shows of itself on test images: firing rates, rasters, attention maps, energy. For the report. */
-import { measure, models, nn, noGrad, scope, type Tensor, tensor } from "spikeloom";
+
 import type { data } from "spikeloom";
+import { measure, type models, nn, noGrad, scope, type Tensor, tensor } from "spikeloom";
 import { packBits, type ReportRate, type ReportSample } from "./report-data.ts";
 
 /** At most so many neurons of a layer are drawn in a raster. */
@@ -43,7 +44,8 @@ function rasterOf({ layer, values, steps, batch, neurons }: Recorded, sample: nu
   const shown = Math.min(neurons, RASTER_NEURONS);
   const fired = new Uint8Array(steps * shown);
   for (let t = 0; t < steps; t++)
-    for (let n = 0; n < shown; n++) fired[t * shown + n] = values[(t * batch + sample) * neurons + Math.floor((n * neurons) / shown)] ? 1 : 0;
+    for (let n = 0; n < shown; n++)
+      fired[t * shown + n] = values[(t * batch + sample) * neurons + Math.floor((n * neurons) / shown)] ? 1 : 0;
   return { layer, timeSteps: steps, neurons: shown, ofNeurons: neurons, bits: packBits(fired) };
 }
 
@@ -79,7 +81,9 @@ export function inspect(model: nn.Module, system: models.System, loader: data.Lo
       model.eval();
       const input = tensor(first.x.slice(0, measured * size), [measured, height, width, channels]);
       const energy = measure.energy(model, input);
-      const rates = measure.firingRates(model, input).map(({ layer, shape, perStep }) => ({ layer, neurons: shape.slice(2).reduce((a, b) => a * b, 1), perStep }));
+      const rates = measure
+        .firingRates(model, input)
+        .map(({ layer, shape, perStep }) => ({ layer, neurons: shape.slice(2).reduce((a, b) => a * b, 1), perStep }));
       const picked = pick(set, 6).filter((i) => i < first.y.length);
       const pixels = new Float32Array(picked.length * size);
       picked.forEach((index, i) => {
@@ -99,7 +103,13 @@ export function inspect(model: nn.Module, system: models.System, loader: data.Lo
           predicted: classes[best] as string,
           confidence: row[best] as number,
           rasters: someLayers(layers).map((l) => rasterOf(l, i)),
-          attention: maps.map((m) => ({ block: m.block, width: m.width, height: m.height, before: [...(m.before[i] as Float64Array)], after: [...(m.after[i] as Float64Array)] })),
+          attention: maps.map((m) => ({
+            block: m.block,
+            width: m.width,
+            height: m.height,
+            before: [...(m.before[i] as Float64Array)],
+            after: [...(m.after[i] as Float64Array)],
+          })),
         };
       });
       return { rates, samples, energy };

@@ -37,7 +37,9 @@ export class RunFolder {
   /** Make the folder for a new run. @throws SpikeloomError when it already holds one. */
   async create(recipe: Recipe): Promise<void> {
     if (this.has("checkpoint") || this.has("weights"))
-      throw new SpikeloomError(`${this.path} already holds a run: go on with it (--resume ${this.path}), choose another folder (--out DIR), or remove it`);
+      throw new SpikeloomError(
+        `${this.path} already holds a run: go on with it (--resume ${this.path}), choose another folder (--out DIR), or remove it`,
+      );
     try {
       mkdirSync(this.path, { recursive: true });
       // A log left by a run that was stopped before its first checkpoint.

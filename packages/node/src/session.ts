@@ -1,7 +1,7 @@
 /** From a recipe to everything a run needs: engine, data, model, optimiser, trainer. Shared by train, eval and measure. */
-import { data, type EngineInfo, init, models, nn, optim, random, SpikeloomError, train } from "spikeloom";
+import { data, type EngineInfo, init, models, type nn, optim, random, SpikeloomError, train } from "spikeloom";
 import { findAddon } from "./addon.ts";
-import { loadMnist, type ImageSplits } from "./datasets.ts";
+import { type ImageSplits, loadMnist } from "./datasets.ts";
 import type { Recipe } from "./recipe.ts";
 
 /** What the command line may force over the recipe. */
@@ -53,16 +53,29 @@ export async function loadData(recipe: Recipe): Promise<SessionData> {
 function limited(set: data.ArrayDataset, limit: number | undefined): data.ArrayDataset {
   if (limit === undefined || limit >= set.length) return set;
   const [, h, w, c] = set.shape;
-  return new data.ArrayDataset({ images: set.images.slice(0, limit * h * w * c), shape: [limit, h, w, c], labels: set.labels.slice(0, limit), classes: set.classes });
+  return new data.ArrayDataset({
+    images: set.images.slice(0, limit * h * w * c),
+    shape: [limit, h, w, c],
+    labels: set.labels.slice(0, limit),
+    classes: set.classes,
+  });
 }
 
 /** The recipe's model, with the data's channels and classes checked against it. */
-export function buildModel(recipe: Recipe, set: data.ArrayDataset): { model: nn.Module; system: models.System; config: Record<string, unknown> } {
+export function buildModel(
+  recipe: Recipe,
+  set: data.ArrayDataset,
+): { model: nn.Module; system: models.System; config: Record<string, unknown> } {
   const { system, config } = models.resolveModel(recipe.model.name, recipe.model.config);
   const [, , , channels] = set.shape;
-  for (const [key, expected, what] of [["inChannels", channels, "channels"], ["numClasses", set.classes, "classes"]] as const)
+  for (const [key, expected, what] of [
+    ["inChannels", channels, "channels"],
+    ["numClasses", set.classes, "classes"],
+  ] as const)
     if (config[key] !== undefined && config[key] !== expected)
-      throw new SpikeloomError(`model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}: set model.config.${key}=${expected}`);
+      throw new SpikeloomError(
+        `model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}: set model.config.${key}=${expected}`,
+      );
   return { model: system.build(config), system, config };
 }
 

@@ -1,5 +1,5 @@
 /** A run that was trained: its recipe, data and model with the weights loaded. What eval and measure stand on. */
-import { type EngineInfo, type models, type nn, safetensors, SpikeloomError } from "spikeloom";
+import { type EngineInfo, type models, type nn, SpikeloomError, safetensors } from "spikeloom";
 import type { Recipe } from "./recipe.ts";
 import { FILES, RunFolder } from "./run-folder.ts";
 import { buildModel, type EngineChoice, loadData, type SessionData, startEngine } from "./session.ts";
@@ -28,10 +28,15 @@ export async function openTrained({ run, set: sets = [], device, threads }: Trai
   const engine = await startEngine({ device: device ?? recipe.device, threads: threads ?? recipe.threads, seed: recipe.seed });
   const set = await loadData(recipe);
   const { model, system } = buildModel(recipe, set.test);
-  if (folder.has("weights")) model.loadStateDict((await safetensors.load(await folder.read("weights", "weights"), folder.file("weights"))) as Weights);
+  if (folder.has("weights"))
+    model.loadStateDict((await safetensors.load(await folder.read("weights", "weights"), folder.file("weights"))) as Weights);
   else if (folder.has("checkpoint")) {
     const { tensors } = safetensors.decode(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
-    model.loadStateDict(new Map([...tensors].filter(([key]) => key.startsWith("model.")).map(([key, value]) => [key.slice("model.".length), value])) as Weights);
+    model.loadStateDict(
+      new Map(
+        [...tensors].filter(([key]) => key.startsWith("model.")).map(([key, value]) => [key.slice("model.".length), value]),
+      ) as Weights,
+    );
   } else throw new SpikeloomError(`${run} holds no weights (neither ${FILES.weights} nor ${FILES.checkpoint}): train it first`);
   return { folder, recipe, engine, set, model, system };
 }

@@ -2,7 +2,7 @@
  * Fixtures of whole networks and of modules (anything a system can build and run by its official configuration): names,
  * shapes and counts; outputs, taps and firing rates in eval mode; loss, gradients and running statistics in train mode.
  */
-import { formats, models, nn, noGrad, scope, train, Tensor, tensor } from "spikeloom";
+import { formats, models, nn, noGrad, scope, type Tensor, tensor, train } from "spikeloom";
 import { type Check, check, compare, cosine, holds, relative } from "../compare.ts";
 import { type Fixture, filledState, inputArrays, type NdArray, type Stored, storedValues } from "../fixture.ts";
 
@@ -17,7 +17,13 @@ export function moduleChecks(fixture: Fixture, double: boolean): Check[] {
   if (!cases) return oneModule(fixture, kind, double);
   return Object.entries(cases).flatMap(([pooling, stored]) => {
     const { out, firing, hook_shapes } = stored as { out: Stored; firing: Record<string, number>; hook_shapes: Record<string, number[]> };
-    const one: Fixture = { ...fixture, config: { ...fixture.config, pooling_stat: pooling }, outputs: { out }, hook_firing: firing, hook_shapes };
+    const one: Fixture = {
+      ...fixture,
+      config: { ...fixture.config, pooling_stat: pooling },
+      outputs: { out },
+      hook_firing: firing,
+      hook_shapes,
+    };
     return oneModule(one, kind, double).map((c) => ({ ...c, what: `${pooling} ${c.what}` }));
   });
 }
@@ -44,9 +50,12 @@ function oneModule(fixture: Fixture, kind: models.OfficialKind, double: boolean)
 function names(fixture: Fixture, module: nn.Module): Check[] {
   const found = Object.fromEntries([...module.stateShapes()].map(([key, shape]) => [key, [...shape]]));
   const expected = fixture.state_shapes ?? {};
-  const differing = [...new Set([...Object.keys(found), ...Object.keys(expected)])].filter((key) => JSON.stringify(found[key]) !== JSON.stringify(expected[key]));
+  const differing = [...new Set([...Object.keys(found), ...Object.keys(expected)])].filter(
+    (key) => JSON.stringify(found[key]) !== JSON.stringify(expected[key]),
+  );
   const checks = [holds("state-dict names and shapes", differing.length === 0, differing.slice(0, 3).join(", "))];
-  if (fixture.params !== undefined) checks.push(holds("parameter count", module.parameterCount() === fixture.params, `${module.parameterCount()} for ${fixture.params}`));
+  if (fixture.params !== undefined)
+    checks.push(holds("parameter count", module.parameterCount() === fixture.params, `${module.parameterCount()} for ${fixture.params}`));
   if (fixture.state_keys !== undefined) checks.push(holds("key count", Object.keys(found).length === fixture.state_keys));
   return checks;
 }
@@ -62,7 +71,8 @@ function forward(fixture: Fixture, kind: models.OfficialKind, module: nn.Module,
     if (full && !double) checks.push(...loosely(name, found, stored));
     else checks.push(compare(name, found, stored, precise ? FLOAT64 : close));
   }
-  for (const [name, stored] of Object.entries({ ...fixture.taps, ...(fixture.hooks as Record<string, Stored> | undefined) })) checks.push(compare(`tap ${name}`, taps.get(name), stored, close));
+  for (const [name, stored] of Object.entries({ ...fixture.taps, ...(fixture.hooks as Record<string, Stored> | undefined) }))
+    checks.push(compare(`tap ${name}`, taps.get(name), stored, close));
   checks.push(...firing(fixture, taps, full));
   return checks;
 }
@@ -84,7 +94,13 @@ function firing(fixture: Fixture, taps: ReadonlyMap<string, NdArray>, full: bool
   const shapes = (fixture.hook_shapes ?? {}) as Record<string, number[]>;
   for (const [name, shape] of Object.entries(shapes)) {
     const found = taps.get(name);
-    checks.push(holds(`shape of ${name}`, found !== undefined && found.shape.join() === shape.join(), found ? `[${found.shape}] for [${shape}]` : "was not computed"));
+    checks.push(
+      holds(
+        `shape of ${name}`,
+        found !== undefined && found.shape.join() === shape.join(),
+        found ? `[${found.shape}] for [${shape}]` : "was not computed",
+      ),
+    );
   }
   const perStep = (fixture.hook_firing_per_step ?? {}) as Record<string, number[]>;
   const overall = (fixture.hook_firing ?? {}) as Record<string, number>;
@@ -134,7 +150,9 @@ function trainStep(fixture: Fixture, kind: models.OfficialKind, module: nn.Modul
     tet: args.type === "tet" ? { means: args.means ?? 1, lambda: args.lamb ?? 0 } : undefined,
   });
   loss.backward();
-  const checks = Object.entries(fixture.outputs as Record<string, Stored>).map(([name, stored]) => compare(name, run.outputs.get(name), stored, float32(fixture.kind)));
+  const checks = Object.entries(fixture.outputs as Record<string, Stored>).map(([name, stored]) =>
+    compare(name, run.outputs.get(name), stored, float32(fixture.kind)),
+  );
   const expectedLoss = (double ? (fixture.loss_f64 ?? fixture.loss) : fixture.loss) as number;
   checks.push(check("loss", Math.abs(loss.itemSync() - expectedLoss) / Math.abs(expectedLoss), 2e-6));
   checks.push(...gradients(fixture, module, double, 1e-4));
@@ -170,7 +188,8 @@ function gradients(fixture: Fixture, module: nn.Module, double: boolean, toleran
     const found = g ? Math.sqrt(formats.toFloat64(g).reduce((a, v) => a + v * v, 0)) : Number.NaN;
     checks.push(check(`grad norm ${key}`, relative([found], [norm]), tolerance));
   }
-  for (const key of (fixture.no_grad_params ?? []) as string[]) checks.push(holds(`no gradient of ${key}`, parameters.has(key) && !parameters.get(key)?.grad));
+  for (const key of (fixture.no_grad_params ?? []) as string[])
+    checks.push(holds(`no gradient of ${key}`, parameters.has(key) && !parameters.get(key)?.grad));
   return checks;
 }
 
@@ -186,8 +205,11 @@ function evalGradients(fixture: Fixture, kind: models.OfficialKind, module: nn.M
   y.backward({ gradient: upstream });
   // The dvs pools choose among float32 ties: the fixture's own rounding is 5e-5 there (spec, section 10).
   const tolerance = fixture.kind.endsWith("_dvs") ? 5e-5 : 1e-5;
-  const checks = Object.entries(fixture.outputs as Record<string, Stored>).map(([name, stored]) => compare(name, run.outputs.get(name), stored, 2e-6));
-  for (const [name, stored] of Object.entries((fixture.hooks ?? {}) as Record<string, Stored>)) checks.push(compare(`tap ${name}`, run.taps.get(name), stored, 0));
+  const checks = Object.entries(fixture.outputs as Record<string, Stored>).map(([name, stored]) =>
+    compare(name, run.outputs.get(name), stored, 2e-6),
+  );
+  for (const [name, stored] of Object.entries((fixture.hooks ?? {}) as Record<string, Stored>))
+    checks.push(compare(`tap ${name}`, run.taps.get(name), stored, 0));
   const x = run.inputs.get("x") as Tensor;
   checks.push(compare("grad x", x.grad ? run.inputToOfficial("x", x.grad) : undefined, fixture.grad_x as Stored, tolerance));
   checks.push(...gradients(fixture, module, double, tolerance));

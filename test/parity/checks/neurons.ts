@@ -1,7 +1,7 @@
 /** Fixtures of single neurons: LIF and PLIF with every reset and decay, and the integer-valued quantisers of SDT-V3. */
 import { snn, type Tensor, tensor } from "spikeloom";
 import { type Check, check, holds, relative } from "../compare.ts";
-import { type Fixture, inputArray, inputArrays, type InputSpec, type NdArray, type Stored, storedValues } from "../fixture.ts";
+import { type Fixture, type InputSpec, inputArray, inputArrays, type NdArray, type Stored, storedValues } from "../fixture.ts";
 
 const VALUES = 1e-6;
 
@@ -57,7 +57,14 @@ function charges(neuron: snn.Neuron, silent: snn.Neuron, x: Tensor): number[] {
   return out;
 }
 
-function neuronCase(name: string, stored: Record<string, Stored | number | Params>, neuron: snn.Neuron, silent: snn.Neuron, x: Tensor, g: Tensor): Check[] {
+function neuronCase(
+  name: string,
+  stored: Record<string, Stored | number | Params>,
+  neuron: snn.Neuron,
+  silent: snn.Neuron,
+  x: Tensor,
+  g: Tensor,
+): Check[] {
   const input = x.clone();
   input.requiresGrad = true;
   const spikes = neuron.forward(input);
@@ -76,7 +83,9 @@ export function lifChecks(fixture: Fixture): Check[] {
   const [x, g] = [asTensor(inputs.get("x") as NdArray), asTensor(inputs.get("g") as NdArray)];
   const cases = fixture.cases as Record<string, Record<string, Stored> & { params: Params }>;
   const make = (p: Params, extra = {}) => new snn.LIF({ tau: p.tau ?? 2, ...options(p), ...extra });
-  const checks = Object.entries(cases).flatMap(([name, c]) => neuronCase(name, c, make(c.params), make(c.params, { vThreshold: 1e30 }), x, g));
+  const checks = Object.entries(cases).flatMap(([name, c]) =>
+    neuronCase(name, c, make(c.params), make(c.params, { vThreshold: 1e30 }), x, g),
+  );
 
   const tie = fixture.tie_case as Record<string, Stored>;
   const tied = tensor(Float32Array.from(tie.x?.values as number[]), tie.x?.shape);
@@ -95,7 +104,10 @@ export function lifChecks(fixture: Fixture): Check[] {
 
   // The surrogate's curve is the gradient of a single step with tau 1: H = x.
   const curve = fixture.surrogate_sigmoid_alpha4 as Record<string, Stored>;
-  const z = tensor(Float32Array.from(curve.x?.values as number[], (v) => v + 1), [1, 33]);
+  const z = tensor(
+    Float32Array.from(curve.x?.values as number[], (v) => v + 1),
+    [1, 33],
+  );
   z.requiresGrad = true;
   const s = new snn.LIF({ tau: 1, ...options({}) }).forward(z);
   s.sum().backward();
@@ -131,7 +143,11 @@ function quantiser(name: string): snn.Quant | undefined {
   const match = /^(base|large)_D(\d+)(?:_norm(\d+))?(?:_as_intended)?$/.exec(name);
   if (!match) return undefined;
   const levels = Number(match[2]);
-  return new snn.Quant({ levels, norm: match[3] === undefined ? levels : Number(match[3]), rounding: match[1] === "large" ? "up" : "even" });
+  return new snn.Quant({
+    levels,
+    norm: match[3] === undefined ? levels : Number(match[3]),
+    rounding: match[1] === "large" ? "up" : "even",
+  });
 }
 
 export function quantiserChecks(fixture: Fixture, double: boolean): Check[] {
@@ -177,4 +193,3 @@ export function quantiserChecks(fixture: Fixture, double: boolean): Check[] {
     return checks;
   });
 }
-

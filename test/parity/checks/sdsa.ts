@@ -1,5 +1,5 @@
 /** Fixtures of the attention operator by itself: both published forms, the dvs variant, and the "Erode" pool. */
-import { models, nn, snn, Tensor, tensor } from "spikeloom";
+import { models, nn, snn, type Tensor, tensor } from "spikeloom";
 import { type Check, compare, holds } from "../compare.ts";
 import { type Fixture, inputArrays, type NdArray, type Stored, storedValues } from "../fixture.ts";
 
@@ -31,7 +31,10 @@ export function operatorChecks(fixture: Fixture): Check[] {
   const checks = Object.entries(given).map(([name, stored]) => {
     const expected = storedValues(stored) as Float64Array;
     const data = inputs.get(name)?.data as Float32Array;
-    return holds(`input ${name}`, data.every((v, i) => v === expected[i]));
+    return holds(
+      `input ${name}`,
+      data.every((v, i) => v === expected[i]),
+    );
   });
   const [q, k, v] = ["q", "k", "v"].map((name) => bits(inputs.get(name) as NdArray)) as [Tensor, Tensor, Tensor];
 
@@ -47,15 +50,23 @@ export function operatorChecks(fixture: Fixture): Check[] {
   pairs.push(["version 1 mask", qk.mask, one.mask], ["version 1 out", snn.andRows(v, qk.mask), one.out]);
   const dvs = fixture.dvs_variant as Record<string, Stored>;
   const wide = mask(k, v, true);
-  pairs.push(["dvs pooled", wide.pooled, dvs.kv_pooled], ["dvs mask", wide.mask, dvs.mask], ["dvs out", dilatePlane(snn.andRows(q, wide.mask)), dvs.out]);
-  for (const [what, value, stored] of pairs) checks.push(stored ? compare(what, like(value, stored), stored, 0) : holds(what, false, "is not in the fixture"));
+  pairs.push(
+    ["dvs pooled", wide.pooled, dvs.kv_pooled],
+    ["dvs mask", wide.mask, dvs.mask],
+    ["dvs out", dilatePlane(snn.andRows(q, wide.mask)), dvs.out],
+  );
+  for (const [what, value, stored] of pairs)
+    checks.push(stored ? compare(what, like(value, stored), stored, 0) : holds(what, false, "is not in the fixture"));
   return checks;
 }
 
 export function erodeChecks(fixture: Fixture): Check[] {
   const x = inputArrays(fixture).get("x") as NdArray;
   const [, , , h, w] = x.shape as [number, number, number, number, number];
-  const pooled = nn.maxPool2d(tensor(Float32Array.from(x.data as Float32Array), [x.data.length / (h * w), h, w, 1]), 3, { stride: 1, padding: 1 });
+  const pooled = nn.maxPool2d(tensor(Float32Array.from(x.data as Float32Array), [x.data.length / (h * w), h, w, 1]), 3, {
+    stride: 1,
+    padding: 1,
+  });
   const stored = (fixture.outputs as Record<string, Stored>).y as Stored;
   // The stored values have nine digits of a float32: equal after rounding to float32.
   const rounded = { ...stored, values: (stored.values as number[]).map(Math.fround) };

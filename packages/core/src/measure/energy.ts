@@ -10,8 +10,8 @@ import { Conv1d, Conv2d } from "../nn/conv.ts";
 import { Linear } from "../nn/linear.ts";
 import { type Module, withForwardHook } from "../nn/module.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { noGrad } from "../tensor/tape.ts";
 import { scope } from "../tensor/scope.ts";
+import { noGrad } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { firingOf } from "./firing.ts";
 
@@ -32,7 +32,7 @@ export interface EnergyOptions {
    * times, so its result can be kept). Default `T`.
    */
   firstLayer?: "T" | "once";
-  /** Is the input a still image repeated T times (then `firstLayer: "once"` applies)? Default: the input has no time axis. */
+  /** Is the input a still image repeated T times (then `firstLayer: "once"` applies)? Default: the input has no axes [T, B]. */
   still?: boolean;
 }
 
@@ -66,17 +66,28 @@ export interface EnergyReport {
   timeSteps: number;
   samples: number;
   layers: LayerEnergy[];
-  total: { denseOps: number; synOps: number; macs: number; acs: number; energy: number; annEnergy: number; ratio: number; parameters: number; meanFiringRate: number };
+  total: {
+    denseOps: number;
+    synOps: number;
+    macs: number;
+    acs: number;
+    energy: number;
+    annEnergy: number;
+    ratio: number;
+    parameters: number;
+    meanFiringRate: number;
+  };
 }
 
 type WeightLayer = Conv2d | Conv1d | Linear;
 
 /**
- * Run `model` on `input` in eval mode and account for every weight layer, per sample of the batch.
+ * Run `model` on `input` in eval mode and account for every weight layer, per sample of the batch. What a layer is given is taken as
+ * [T, B, ...], or as [B, ...] where one axis stands before the layer's own.
  * @param input what the model's forward takes; its batch is averaged over.
  */
 export function energy(model: Module, input: Tensor, options: EnergyOptions = {}): EnergyReport {
-  const { costs = HOROWITZ_45NM, firstLayer = "T", still = true } = options;
+  const { costs = HOROWITZ_45NM, firstLayer = "T" } = options;
   const names = new Map([...model.namedModules()].map(([name, m]) => [m, name]));
   const layers: LayerEnergy[] = [];
   let samples = 0;
@@ -89,6 +100,7 @@ export function energy(model: Module, input: Tensor, options: EnergyOptions = {}
           (m, [x], output) => {
             if (!(m instanceof Conv2d || m instanceof Conv1d || m instanceof Linear)) return;
             if (!(x instanceof Tensor) || !(output instanceof Tensor)) return;
+            const still = options.still ?? !(input.shape[0] === x.shape[0] && input.shape[1] === x.shape[1]);
             const once = firstLayer === "once" && still && layers.length === 0;
             const { row, batch } = account(names.get(m) ?? "", m, x, output, costs, once);
             samples = Math.max(samples, batch);
@@ -155,7 +167,21 @@ function geometry(m: WeightLayer, x: Tensor, output: Tensor) {
   const [kh, kw] = m.kernelSize;
   const [ph, pw] = m.padding === "same" ? (["same", "same"] as const) : m.padding;
   const [dh, dw] = m.dilation;
-  return { axes: 3, h, w, oh, ow, kh, kw, cin, cout, groups: m.groups, stride: m.stride, padding: [padding(ph, kh, dh), padding(pw, kw, dw)], dilation: m.dilation };
+  return {
+    axes: 3,
+    h,
+    w,
+    oh,
+    ow,
+    kh,
+    kw,
+    cin,
+    cout,
+    groups: m.groups,
+    stride: m.stride,
+    padding: [padding(ph, kh, dh), padding(pw, kw, dw)],
+    dilation: m.dilation,
+  };
 }
 
 /** Zeros before the first position; "same" puts the smaller half there. */
@@ -174,13 +200,21 @@ export function reach(size: number, out: number, kernel: number, stride: number,
   return counts;
 }
 
-function account(layer: string, m: WeightLayer, x: Tensor, output: Tensor, costs: EnergyCosts, once: boolean): { row: LayerEnergy; batch: number } {
+function account(
+  layer: string,
+  m: WeightLayer,
+  x: Tensor,
+  output: Tensor,
+  costs: EnergyCosts,
+  once: boolean,
+): { row: LayerEnergy; batch: number } {
   const g = geometry(m, x, output);
-  // What stands before the layer's own axes: [T, B], or [B] for a network without time.
+  // What stands before the layer's own axes: [T, B] and positions that share the weights (tokens), or [B] for a network without time.
   const leading = x.shape.slice(0, x.rank - g.axes);
   const timeSteps = leading.length > 1 ? (leading[0] as number) : 1;
-  const batch = leading.reduce((a, b) => a * b, 1) / timeSteps;
-  const denseOps = (g.oh * g.ow * g.cout * g.kh * g.kw * g.cin) / g.groups;
+  const batch = leading[leading.length > 1 ? 1 : 0] ?? 1;
+  const positions = leading.slice(2).reduce((a, b) => a * b, 1);
+  const denseOps = (positions * g.oh * g.ow * g.cout * g.kh * g.kw * g.cin) / g.groups;
   const spikes = x.dtype === "spikes";
   let synOps = denseOps * (once ? 1 : timeSteps);
   let rate: { rate: number; perStep: number[] } | null = null;
@@ -190,7 +224,7 @@ function account(layer: string, m: WeightLayer, x: Tensor, output: Tensor, costs
   }
   const macs = spikes ? 0 : synOps;
   const acs = spikes ? synOps : 0;
-  const sample = (shape: readonly number[]) => shape.slice(leading.length);
+  const sample = (shape: readonly number[]) => shape.slice(Math.min(leading.length, 2));
   return {
     batch,
     row: {

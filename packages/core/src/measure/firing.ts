@@ -1,8 +1,8 @@
 /** Firing rates: how often the neurons of each spiking layer fire, per step and in total. */
 import type { Module } from "../nn/module.ts";
 import { withForwardHook } from "../nn/module.ts";
-import { noGrad } from "../tensor/tape.ts";
 import { scope } from "../tensor/scope.ts";
+import { noGrad } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
 export interface FiringRate {

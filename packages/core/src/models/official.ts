@@ -2,7 +2,7 @@
  * Meeting the official implementations: what every system says so that its models can be run on PyTorch-ordered tensors
  * (`spikeloom run`) and held against the parity fixtures, with the same code for both.
  */
-import { ndArray, permute, toFloat64, type NdArray } from "../formats/array.ts";
+import { type NdArray, ndArray, permute, toFloat64 } from "../formats/array.ts";
 import type { Module } from "../nn/module.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { tensor } from "../tensor/tensor.ts";
@@ -42,7 +42,11 @@ export function fromOfficial(array: NdArray, axes: readonly number[]): Tensor {
 /** An array of a tensor whose axes are permuted likewise. Spikes come out as their values. */
 export function toOfficial(value: Tensor, axes?: readonly number[]): NdArray {
   const data = value.dataSync();
-  const array = ndArray(data instanceof Float64Array ? "f64" : data instanceof Int32Array ? "i32" : data instanceof Uint8Array ? "u8" : "f32", value.shape, data as Float32Array);
+  const array = ndArray(
+    data instanceof Float64Array ? "f64" : data instanceof Int32Array ? "i32" : data instanceof Uint8Array ? "u8" : "f32",
+    value.shape,
+    data as Float32Array,
+  );
   return axes ? permute(array, axes) : array;
 }
 

@@ -36,8 +36,13 @@ export const systems: readonly System[] = [sdtV1 as unknown as System];
 export function findSystem(name: string): System {
   const system = systems.find((s) => s.name === name);
   if (system) return system;
-  const near = nearest(name, systems.map((s) => s.name));
-  throw new SpikeloomError(`unknown system "${name}"${near ? `, did you mean "${near}"?` : ""} (one of ${systems.map((s) => s.name).join(", ")})`);
+  const near = nearest(
+    name,
+    systems.map((s) => s.name),
+  );
+  throw new SpikeloomError(
+    `unknown system "${name}"${near ? `, did you mean "${near}"?` : ""} (one of ${systems.map((s) => s.name).join(", ")})`,
+  );
 }
 
 /** Names of all published models, `system/config`. */
@@ -55,7 +60,10 @@ export function createModel(name: string, overrides: Readonly<Record<string, unk
 }
 
 /** The system and the full configuration behind a model name and overrides. Throws as `createModel`. */
-export function resolveModel(name: string, overrides: Readonly<Record<string, unknown>> = {}): { system: System; config: Record<string, unknown> } {
+export function resolveModel(
+  name: string,
+  overrides: Readonly<Record<string, unknown>> = {},
+): { system: System; config: Record<string, unknown> } {
   const slash = name.indexOf("/");
   const system = findSystem(slash < 0 ? name : name.slice(0, slash));
   const configName = slash < 0 ? (Object.keys(system.configs)[0] as string) : name.slice(slash + 1);
@@ -67,7 +75,9 @@ export function resolveModel(name: string, overrides: Readonly<Record<string, un
   for (const key of Object.keys(overrides))
     if (!(key in base)) {
       const near = nearest(key, Object.keys(base));
-      throw new SpikeloomError(`model ${name}: unknown setting "${key}"${near ? `, did you mean "${near}"?` : ""} (one of ${Object.keys(base).join(", ")})`);
+      throw new SpikeloomError(
+        `model ${name}: unknown setting "${key}"${near ? `, did you mean "${near}"?` : ""} (one of ${Object.keys(base).join(", ")})`,
+      );
     }
   return { system, config: { ...base, ...overrides } };
 }

@@ -6,11 +6,11 @@
  * Every call of `forward` runs in a scope: what a layer makes on the way is freed when it returns, unless the tape needs it.
  */
 import type { TypedArray } from "../runtime/device.ts";
+import { device, retain } from "../runtime/engine.ts";
 import { nearest, SpikeloomError } from "../runtime/error.ts";
 import { scope } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, sizeOf, stridesOf } from "../tensor/shape.ts";
 import { type DType, Tensor, tensor } from "../tensor/tensor.ts";
-import { device, retain } from "../runtime/engine.ts";
 
 /** How PyTorch's tensor of shape `shape` maps to ours: permute its axes by `axes`, then reshape. */
 export interface Layout {
@@ -91,7 +91,8 @@ export abstract class Module {
   *children(): Generator<[string, Module]> {
     for (const [name, value] of Object.entries(this)) {
       if (value instanceof Module) yield [name, value];
-      else if (Array.isArray(value)) for (let i = 0; i < value.length; i++) if (value[i] instanceof Module) yield [`${name}.${i}`, value[i]];
+      else if (Array.isArray(value))
+        for (let i = 0; i < value.length; i++) if (value[i] instanceof Module) yield [`${name}.${i}`, value[i]];
     }
   }
 
@@ -103,7 +104,8 @@ export abstract class Module {
 
   /** Parameters and buffers with their state-dict keys, each module's own first. */
   *namedState(prefix = ""): Generator<[string, Parameter | StateBuffer]> {
-    for (const [name, value] of Object.entries(this)) if (value instanceof Owned) yield [join(prefix, name), value as Parameter | StateBuffer];
+    for (const [name, value] of Object.entries(this))
+      if (value instanceof Owned) yield [join(prefix, name), value as Parameter | StateBuffer];
     for (const [name, child] of this.children()) yield* child.namedState(join(prefix, name));
   }
 
@@ -155,7 +157,8 @@ export abstract class Module {
   /** Keys and PyTorch shapes of the state dict. */
   stateShapes(): Map<string, Shape> {
     const out = new Map<string, Shape>();
-    for (const [key, value] of this.namedState()) if (!(value instanceof StateBuffer && !value.persistent)) out.set(key, value.layout?.shape ?? value.shape);
+    for (const [key, value] of this.namedState())
+      if (!(value instanceof StateBuffer && !value.persistent)) out.set(key, value.layout?.shape ?? value.shape);
     return out;
   }
 
@@ -163,7 +166,10 @@ export abstract class Module {
    * Set every parameter and buffer from `state` (PyTorch's keys and axis order; f32, f64 or integer data).
    * @throws SpikeloomError naming missing and unexpected keys (unless `strict` is false) and wrong shapes; nothing is changed then.
    */
-  loadStateDict(state: ReadonlyMap<string, { shape: Shape; data: ArrayLike<number> | ArrayLike<bigint> }>, { strict = true } = {}): { missing: string[]; unexpected: string[] } {
+  loadStateDict(
+    state: ReadonlyMap<string, { shape: Shape; data: ArrayLike<number> | ArrayLike<bigint> }>,
+    { strict = true } = {},
+  ): { missing: string[]; unexpected: string[] } {
     const mine = new Map([...this.namedState()].filter(([, v]) => !(v instanceof StateBuffer && !v.persistent)));
     const missing = [...mine.keys()].filter((key) => !state.has(key));
     const unexpected = [...state.keys()].filter((key) => !mine.has(key));
@@ -178,7 +184,8 @@ export abstract class Module {
       const expected = target.layout?.shape ?? target.shape;
       if (source && !sameShape(source.shape, expected) && !(sizeOf(source.shape) === 1 && target.size === 1))
         throw new SpikeloomError(`state dict: "${key}" must be of shape ${show(expected)}, found ${show(source.shape)}`);
-      if (source && source.data.length !== target.size) throw new SpikeloomError(`state dict: "${key}" must have ${target.size} values, found ${source.data.length}`);
+      if (source && source.data.length !== target.size)
+        throw new SpikeloomError(`state dict: "${key}" must have ${target.size} values, found ${source.data.length}`);
     }
     for (const [key, target] of mine) {
       const source = state.get(key);
@@ -240,7 +247,12 @@ export function likeFile(parameter: Parameter, values: TypedArray): { shape: Sha
   return reorder(parameter.layout, parameter.shape, values, false);
 }
 
-function reorder(layout: Layout | null, shape: Shape, data: TypedArray, toMemory: boolean): { shape: Shape; data: Float32Array | Float64Array } {
+function reorder(
+  layout: Layout | null,
+  shape: Shape,
+  data: TypedArray,
+  toMemory: boolean,
+): { shape: Shape; data: Float32Array | Float64Array } {
   const out = data instanceof Float64Array ? new Float64Array(data.length) : new Float32Array(data.length);
   if (!layout) out.set(data);
   else {
@@ -256,7 +268,10 @@ function reorder(layout: Layout | null, shape: Shape, data: TypedArray, toMemory
 
 /** A parameter from plain values in the file's axis order. */
 export function parameterFrom(values: TypedArray, shape: Shape, layout: Layout | null): Parameter {
-  return new Parameter(tensor(layout ? fromFile({ layout, shape }, Float64Array.from(values)) : values, shape, "f32" as DType as "f32"), layout);
+  return new Parameter(
+    tensor(layout ? fromFile({ layout, shape }, Float64Array.from(values)) : values, shape, "f32" as DType as "f32"),
+    layout,
+  );
 }
 
 /** The element type on this device: float64 on the reference device. */

@@ -4,12 +4,12 @@
  * Parameters come as a list or as groups with settings of their own; `weightDecayGroups` makes timm's usual two (no decay for
  * biases and 1-d tensors). A parameter without a gradient is skipped, as in PyTorch.
  */
+
+import type { Module, Parameter } from "../nn/module.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import type { Module, Parameter } from "../nn/module.ts";
-import { keep } from "../tensor/scope.ts";
-import { detachedScope } from "../tensor/scope.ts";
+import { detachedScope, keep } from "../tensor/scope.ts";
 import { type Tensor, zeros } from "../tensor/tensor.ts";
 
 export interface ParameterGroup {
@@ -25,7 +25,8 @@ export type Parameters = readonly Parameter[] | readonly ParameterGroup[];
 export function weightDecayGroups(model: Module, weightDecay: number): ParameterGroup[] {
   const decay: Parameter[] = [];
   const none: Parameter[] = [];
-  for (const [name, p] of model.namedParameters()) ((p.layout?.shape ?? p.shape).length <= 1 || name.endsWith(".bias") ? none : decay).push(p);
+  for (const [name, p] of model.namedParameters())
+    ((p.layout?.shape ?? p.shape).length <= 1 || name.endsWith(".bias") ? none : decay).push(p);
   return [
     { parameters: none, weightDecay: 0 },
     { parameters: decay, weightDecay },
@@ -49,7 +50,8 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
     this.settings = settings;
     this.groups = isGroups(parameters) ? parameters : [{ parameters: parameters as readonly Parameter[] }];
     for (const [name, value] of Object.entries(settings))
-      if (typeof value === "number" && (!Number.isFinite(value) || value < 0)) throw new SpikeloomError(`${this.constructor.name}: ${name} must be a number >= 0, found ${value}`);
+      if (typeof value === "number" && (!Number.isFinite(value) || value < 0))
+        throw new SpikeloomError(`${this.constructor.name}: ${name} must be a number >= 0, found ${value}`);
     const all = this.parameters();
     if (!all.length) throw new SpikeloomError(`${this.constructor.name}: no parameters were given`);
     if (new Set(all).size !== all.length) throw new SpikeloomError(`${this.constructor.name}: a parameter is listed twice`);
@@ -80,7 +82,11 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
     for (const group of this.groups)
       for (const p of group.parameters) {
         if (!p.grad) continue;
-        this.update(p, p.grad, { ...this.settings, lr: group.lr ?? this.settings.lr, weightDecay: group.weightDecay ?? this.settings.weightDecay });
+        this.update(p, p.grad, {
+          ...this.settings,
+          lr: group.lr ?? this.settings.lr,
+          weightDecay: group.weightDecay ?? this.settings.weightDecay,
+        });
         p.version++;
       }
     this.gradScale = 1;
@@ -90,8 +96,8 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
 
   /** A state tensor of a parameter (zeros at first); `fresh` says whether it was made just now. */
   protected slot(p: Parameter, name: string): { tensor: Tensor; fresh: boolean } {
-    let slots = this.state.get(p);
-    if (!slots) this.state.set(p, (slots = new Map()));
+    const slots = this.state.get(p) ?? new Map<string, Tensor>();
+    this.state.set(p, slots);
     let tensor = slots.get(name);
     const fresh = !tensor;
     if (!tensor) {

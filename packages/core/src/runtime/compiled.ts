@@ -2,8 +2,9 @@
  * What the two compiled devices share: a heap of slabs, storages in it, and the argument block through which a kernel call
  * reaches C++ (an array of doubles in the order of the kernel table; see kernels/abi.h).
  */
-import { SpikeloomError } from "./error.ts";
+
 import { BYTES, type Device, type DeviceName, type ElementType, type KernelArgs, type Storage, type TypedArray } from "./device.ts";
+import { SpikeloomError } from "./error.ts";
 import { Heap } from "./heap.ts";
 import { KERNELS, type KernelName } from "./kernel-table.ts";
 

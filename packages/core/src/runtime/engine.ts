@@ -1,7 +1,7 @@
 /**
  * The engine: which device runs, and the seed of the run. One per JavaScript thread, started by `await init(...)`.
  */
-import { type Device, type DeviceName, type Storage } from "./device.ts";
+import type { Device, DeviceName, Storage } from "./device.ts";
 import { nearest, SpikeloomError } from "./error.ts";
 import { environment, nodeBuiltin, processors } from "./host.ts";
 import { forceImplementations, type ImplementationChoice, parseImplementations } from "./implementations.ts";
@@ -64,7 +64,9 @@ export async function init(options: InitOptions = {}): Promise<EngineInfo> {
   if (wanted === "reference") next = createReference();
   else if (wanted === "wasm" || (wanted === "auto" && (!path || !nodeBuiltin("node:module")))) next = await createWasm({ threads });
   else if (!path)
-    throw new SpikeloomError("init: device native needs its addon: run `npx spikeloom native build`, or give its path as native: \"...\" or SPIKELOOM_NATIVE");
+    throw new SpikeloomError(
+      'init: device native needs its addon: run `npx spikeloom native build`, or give its path as native: "..." or SPIKELOOM_NATIVE',
+    );
   else next = createNative({ path, threads, isa });
 
   current?.close();

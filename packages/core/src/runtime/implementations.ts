@@ -24,8 +24,10 @@ let forced: ImplementationChoice = {};
 export function forceImplementations(choice: Readonly<Record<string, string | undefined>>): void {
   for (const [operation, name] of Object.entries(choice)) {
     const known = (IMPLEMENTATIONS as Readonly<Record<string, readonly string[]>>)[operation];
-    if (!known) throw new SpikeloomError(`implementations: there is no operation "${operation}"${hint(operation, Object.keys(IMPLEMENTATIONS))}`);
-    if (name !== undefined && !known.includes(name)) throw new SpikeloomError(`implementations: ${operation} has no implementation "${name}"${hint(name, known)}`);
+    if (!known)
+      throw new SpikeloomError(`implementations: there is no operation "${operation}"${hint(operation, Object.keys(IMPLEMENTATIONS))}`);
+    if (name !== undefined && !known.includes(name))
+      throw new SpikeloomError(`implementations: ${operation} has no implementation "${name}"${hint(name, known)}`);
   }
   forced = choice as ImplementationChoice;
 }

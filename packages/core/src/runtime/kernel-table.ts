@@ -132,8 +132,28 @@ export const SURROGATE = [
  * function of registers a, b, c, for a block of elements at once. Comparisons give 0 or 1.
  */
 export const VM = [
-  "copy", "neg", "abs", "exp", "log", "sqrt", "tanh", "sigmoid", "erf", "sin", "cos", "floor", "round", // of a; round: ties to even
-  "add", "sub", "mul", "div", "max", "min", "gt", "ge", "pow", // of a, b
+  "copy",
+  "neg",
+  "abs",
+  "exp",
+  "log",
+  "sqrt",
+  "tanh",
+  "sigmoid",
+  "erf",
+  "sin",
+  "cos",
+  "floor",
+  "round", // of a; round: ties to even
+  "add",
+  "sub",
+  "mul",
+  "div",
+  "max",
+  "min",
+  "gt",
+  "ge",
+  "pow", // of a, b
   "where", // a != 0 ? b : c
   "mulAdd", // a b + c
   "subMul", // c - a b
@@ -165,8 +185,20 @@ const WINDOW = { n: I, h: I, w: I, ci: I, oh: I, ow: I, co: I, kh: I, kw: I, sh:
  * given (ignored by `integrate` and `stateless`); a membrane starts at v0 [rows, c] where given, else at vInit.
  */
 const NEURON = {
-  steps: I, rows: I, c: I, charge: I, order: I, reset: I, fire: I, levels: I, planes: I,
-  r: F, vThreshold: F, vReset: F, vRest: F, vInit: F,
+  steps: I,
+  rows: I,
+  c: I,
+  charge: I,
+  order: I,
+  reset: I,
+  fire: I,
+  levels: I,
+  planes: I,
+  r: F,
+  vThreshold: F,
+  vReset: F,
+  vRest: F,
+  vInit: F,
 } as const;
 
 export const KERNELS = {
@@ -295,14 +327,43 @@ export const KERNELS = {
    * scale = gamma * rstd, shift = beta - mean * scale (gamma, beta optional: 1, 0); running_mean += momentum * (mean - running_mean), running_var likewise with the
    * unbiased variance (both optional). One unit.
    */
-  bn_coefficients: { partial: P, chunks: I, c: I, rows: I, gamma: P, beta: P, eps: F, momentum: F, runningMean: P, runningVar: P, mean: P, rstd: P, scale: P, shift: P },
+  bn_coefficients: {
+    partial: P,
+    chunks: I,
+    c: I,
+    rows: I,
+    gamma: P,
+    beta: P,
+    eps: F,
+    momentum: F,
+    runningMean: P,
+    runningVar: P,
+    mean: P,
+    rstd: P,
+    scale: P,
+    shift: P,
+  },
   /** partial[q][0][c] = sum gy, partial[q][1][c] = sum gy * (x - mean) * rstd over chunk q. Units: chunks. */
   bn_grad_sums: { x: P, gy: P, mean: P, rstd: P, partial: P, rows: I, c: I, chunks: I },
   /**
    * ggamma = sum gy*xhat, gbeta = sum gy (each optional), and a, b, d such that gx = a*gy + b*x + d: with s = gamma*rstd,
    * training: a = s, b = -s*rstd*ggamma/rows, d = -s*gbeta/rows - b*mean; not training: a = s, b = d = 0. One unit.
    */
-  bn_grad_coefficients: { partial: P, chunks: I, c: I, rows: I, gamma: P, mean: P, rstd: P, training: I, ggamma: P, gbeta: P, a: P, b: P, d: P },
+  bn_grad_coefficients: {
+    partial: P,
+    chunks: I,
+    c: I,
+    rows: I,
+    gamma: P,
+    mean: P,
+    rstd: P,
+    training: I,
+    ggamma: P,
+    gbeta: P,
+    a: P,
+    b: P,
+    d: P,
+  },
   /** Over the last axis: y = (x - mean) * rstd * gamma + beta (gamma, beta optional); mean, rstd [rows] are written. Units: rows. */
   layernorm: { x: P, gamma: P, beta: P, y: P, mean: P, rstd: P, rows: I, c: I, eps: F },
   /** gx; and partial[q][0][c] += gy * xhat, partial[q][1][c] += gy of chunk q of the rows (partial optional, overwritten). Units: chunks. */
@@ -336,8 +397,31 @@ export const KERNELS = {
    * NEURON_LIMITS.history.
    */
   neuron_backward: {
-    x: P, scale: P, shift: P, rtau: P, v0: P, gy: P, gv: P, gz: P, gv0: P, gr: P, mean: P, rstd: P, stats: P, chunks: I, ...NEURON,
-    surrogate: I, p0: F, p1: F, detach: I, gain: F, program: P, constants: P, length: I, registers: I, constantCount: I,
+    x: P,
+    scale: P,
+    shift: P,
+    rtau: P,
+    v0: P,
+    gy: P,
+    gv: P,
+    gz: P,
+    gv0: P,
+    gr: P,
+    mean: P,
+    rstd: P,
+    stats: P,
+    chunks: I,
+    ...NEURON,
+    surrogate: I,
+    p0: F,
+    p1: F,
+    detach: I,
+    gain: F,
+    program: P,
+    constants: P,
+    length: I,
+    registers: I,
+    constantCount: I,
   },
   /**
    * A user-defined neuron: one run of `program` a step. Registers: 0 = z, 1 .. states = the states (read: before the step; written: after it),
@@ -345,8 +429,24 @@ export const KERNELS = {
    * s0 [states][rows, c] where given, else at init [states]; s1 likewise receives the last ones (optional). Units: rows.
    */
   neuron_vm_forward: {
-    x: P, scale: P, shift: P, params: P, s0: P, init: P, spikes: P, s1: P, program: P, constants: P,
-    steps: I, rows: I, c: I, states: I, paramCount: I, constantCount: I, registers: I, length: I,
+    x: P,
+    scale: P,
+    shift: P,
+    params: P,
+    s0: P,
+    init: P,
+    spikes: P,
+    s1: P,
+    program: P,
+    constants: P,
+    steps: I,
+    rows: I,
+    c: I,
+    states: I,
+    paramCount: I,
+    constantCount: I,
+    registers: I,
+    length: I,
   },
   /**
    * Its gradient: `program` as above recomputes the states, `gradProgram` runs backwards in time. Its registers: 0 = z, then the states before
@@ -355,9 +455,39 @@ export const KERNELS = {
    * Units: chunks. states * steps at most NEURON_LIMITS.history.
    */
   neuron_vm_backward: {
-    x: P, scale: P, shift: P, params: P, s0: P, init: P, gy: P, gs1: P, gz: P, gs0: P, gparams: P, mean: P, rstd: P, stats: P,
-    program: P, constants: P, gradProgram: P, gradConstants: P, steps: I, rows: I, c: I, states: I, paramCount: I, constantCount: I, registers: I, length: I,
-    gradConstantCount: I, gradRegisters: I, gradLength: I, chunks: I, surrogate: I, p0: F, p1: F,
+    x: P,
+    scale: P,
+    shift: P,
+    params: P,
+    s0: P,
+    init: P,
+    gy: P,
+    gs1: P,
+    gz: P,
+    gs0: P,
+    gparams: P,
+    mean: P,
+    rstd: P,
+    stats: P,
+    program: P,
+    constants: P,
+    gradProgram: P,
+    gradConstants: P,
+    steps: I,
+    rows: I,
+    c: I,
+    states: I,
+    paramCount: I,
+    constantCount: I,
+    registers: I,
+    length: I,
+    gradConstantCount: I,
+    gradRegisters: I,
+    gradLength: I,
+    chunks: I,
+    surrogate: I,
+    p0: F,
+    p1: F,
   },
 
   // ---------------------------------------------------------------- optimisers (units: elements)
@@ -393,3 +523,11 @@ export const NEURON_LIMITS = { history: 4096, registers: 96 } as const;
 
 /** Bytes of scratch memory that a kernel finds for its thread. */
 export const SCRATCH_BYTES = 1 << 20;
+
+/** A number that changes with the kernels' names and arguments: an addon built from another table must not be called. */
+export function kernelTableHash(): number {
+  let hash = 0x811c9dc5;
+  for (const char of JSON.stringify([KERNELS, UNARY, BINARY, COMPARE, LOGICAL, REDUCE, ELEMENT, CHARGE, ORDER, RESET, FIRE, SURROGATE, VM]))
+    hash = Math.imul(hash ^ char.charCodeAt(0), 0x01000193) >>> 0;
+  return hash;
+}

@@ -6,10 +6,12 @@
 import { ARGUMENT_SLOTS, CompiledDevice } from "./compiled.ts";
 import { SpikeloomError } from "./error.ts";
 import { nodeBuiltin } from "./host.ts";
+import { kernelTableHash } from "./kernel-table.ts";
 
 const SLAB_BYTES = 64 << 20;
 
 interface Addon {
+  tableHash(): number;
   isas(): string[];
   address(buffer: ArrayBuffer): number;
   open(isa: string, threads: number, args: ArrayBuffer): unknown;
@@ -28,13 +30,19 @@ export interface NativeOptions {
 /** @throws SpikeloomError when the addon cannot be loaded or the instruction set does not exist here. */
 export function createNative({ path, threads, isa }: NativeOptions): NativeDevice {
   const module = nodeBuiltin("node:module");
-  if (!module) throw new SpikeloomError("device native: only Node can load the addon; use device: \"wasm\"");
+  if (!module) throw new SpikeloomError('device native: only Node can load the addon; use device: "wasm"');
   let addon: Addon;
   try {
     addon = module.createRequire(import.meta.url)(path) as Addon;
   } catch (error) {
-    throw new SpikeloomError(`device native: cannot load the addon ${path}: ${error instanceof Error ? error.message : error}. Build it anew`);
+    throw new SpikeloomError(
+      `device native: cannot load the addon ${path}: ${error instanceof Error ? error.message : error}. Build it anew`,
+    );
   }
+  if (addon.tableHash?.() !== kernelTableHash())
+    throw new SpikeloomError(
+      `device native: the addon ${path} was built for another version of spikeloom. Build it anew (npx spikeloom native build), or use device: "wasm"`,
+    );
   const available = addon.isas();
   const chosen = isa ?? (available[0] as string);
   if (!available.includes(chosen)) {
@@ -88,4 +96,5 @@ class NativeDevice extends CompiledDevice {
     this.addon.close(this.handle);
   }
 }
+
 export type { NativeDevice };

@@ -20,7 +20,13 @@ class ReferenceDevice implements Device {
 
   alloc(type: ElementType, length: number): Storage {
     const array =
-      type === "f32" ? new Float64Array(length) : type === "i32" ? new Int32Array(length) : type === "u8" ? new Uint8Array(length) : new Uint32Array(length);
+      type === "f32"
+        ? new Float64Array(length)
+        : type === "i32"
+          ? new Int32Array(length)
+          : type === "u8"
+            ? new Uint8Array(length)
+            : new Uint32Array(length);
     this.used += array.byteLength;
     this.peak = Math.max(this.peak, this.used);
     return { type, length, address: 0, slab: 0, refs: 1, array } as ReferenceStorage;

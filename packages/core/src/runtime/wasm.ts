@@ -6,7 +6,7 @@
  */
 import { ARGUMENT_SLOTS, CompiledDevice } from "./compiled.ts";
 import { SpikeloomError } from "./error.ts";
-import { WASM_BASE64 } from "./generated/wasm-binary.ts";
+import { WASM_DEFLATED } from "./generated/wasm-binary.ts";
 import { nodeBuiltin } from "./host.ts";
 import { SCRATCH_BYTES } from "./kernel-table.ts";
 
@@ -41,8 +41,8 @@ export interface WasmOptions {
 }
 
 export async function createWasm({ threads }: WasmOptions): Promise<WasmDevice> {
-  if (typeof WebAssembly !== "object") throw new SpikeloomError("this host has no WebAssembly: use device: \"reference\"");
-  const binary = decodeBase64(WASM_BASE64);
+  if (typeof WebAssembly !== "object") throw new SpikeloomError('this host has no WebAssembly: use device: "reference"');
+  const binary = await inflate(decodeBase64(WASM_DEFLATED));
   const memory = threads > 1 ? sharedMemory() : undefined;
   if (memory) {
     const module = await WebAssembly.compile(binary as Uint8Array<ArrayBuffer>);
@@ -121,6 +121,7 @@ class WasmDevice extends CompiledDevice {
     this.workers.length = 0;
   }
 }
+
 export type { WasmDevice };
 
 function align(address: number): number {
@@ -150,7 +151,12 @@ function sharedMemory(): WebAssembly.Memory | undefined {
  * Start a worker in Node or in a page. Undefined where the host refuses (a strict content policy): the job then runs on the
  * threads there are, since the pool hands out tiles to whoever comes.
  */
-function startWorker(data: { module: WebAssembly.Module; memory: WebAssembly.Memory; scratch: number; stack: number }): Stoppable | undefined {
+function startWorker(data: {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+  scratch: number;
+  stack: number;
+}): Stoppable | undefined {
   const threads = nodeBuiltin("node:worker_threads");
   if (threads) {
     const source = `(${WORKER_BODY})(require("node:worker_threads").workerData)`;
@@ -177,6 +183,11 @@ function unshare(binary: Uint8Array): Uint8Array {
   if (at < 0) throw new Error("internal: the WebAssembly binary imports no shared memory");
   copy[at + pattern.length - 1] = 1;
   return copy;
+}
+
+async function inflate(bytes: Uint8Array): Promise<Uint8Array> {
+  const stream = new Blob([bytes as Uint8Array<ArrayBuffer>]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 function decodeBase64(text: string): Uint8Array {

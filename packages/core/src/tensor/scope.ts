@@ -26,7 +26,8 @@ export function scope<R>(fn: () => R): R {
   let result: R;
   try {
     result = fn();
-    if (result instanceof Promise) throw new SpikeloomError("scope: the function must be synchronous, found one that returns a promise. Read values after the scope");
+    if (result instanceof Promise)
+      throw new SpikeloomError("scope: the function must be synchronous, found one that returns a promise. Read values after the scope");
   } catch (error) {
     active = outer;
     for (const t of mine) if (!t.kept) t.dispose();
@@ -64,5 +65,6 @@ function collect(value: unknown, into: Set<Tensor>): void {
   if (value instanceof Tensor) into.add(value);
   else if (Array.isArray(value)) for (const v of value) collect(v, into);
   else if (value instanceof Map) for (const v of value.values()) collect(v, into);
-  else if (value !== null && typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) for (const v of Object.values(value)) collect(v, into);
+  else if (value !== null && typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype)
+    for (const v of Object.values(value)) collect(v, into);
 }

@@ -87,7 +87,8 @@ export function sixDimensions(op: string, shape: Shape, strides: readonly (reado
       for (let k = 0; k < strides.length; k++) (joined[k] as number[]).push(strides[k]?.[i] as number);
     }
   }
-  if (dims.length > 6) throw new SpikeloomError(`${op}: more than six dimensions that cannot be joined: ${show(shape)}. Reshape or permute in steps`);
+  if (dims.length > 6)
+    throw new SpikeloomError(`${op}: more than six dimensions that cannot be joined: ${show(shape)}. Reshape or permute in steps`);
   while (dims.length < 6) {
     dims.unshift(1);
     for (const s of joined) s.unshift(0);

@@ -47,7 +47,9 @@ export class Context {
   get saved(): Tensor[] {
     this.sources.forEach((source, i) => {
       if (source && source.version !== this.versions[i])
-        throw new SpikeloomError(`backward: a tensor of shape ${show(source.shape)} was changed in place after forward used it: step the optimiser after backward`);
+        throw new SpikeloomError(
+          `backward: a tensor of shape ${show(source.shape)} was changed in place after forward used it: step the optimiser after backward`,
+        );
     });
     return this.tensors;
   }
@@ -91,13 +93,20 @@ export class Node {
   private context: Context | null;
   private readonly run: (grads: readonly (Tensor | null)[]) => (Tensor | null)[];
 
-  constructor(name: string, edges: readonly Edge[], outputs: readonly (readonly number[])[], context: Context, run: (ctx: Context, grads: readonly (Tensor | null)[]) => (Tensor | null)[]) {
+  constructor(
+    name: string,
+    edges: readonly Edge[],
+    outputs: readonly (readonly number[])[],
+    context: Context,
+    run: (ctx: Context, grads: readonly (Tensor | null)[]) => (Tensor | null)[],
+  ) {
     this.name = name;
     this.edges = edges;
     this.outputs = outputs;
     this.context = context;
     this.run = (grads) => {
-      if (!this.context) throw new SpikeloomError(`backward: the graph through ${name} was already used; pass { retainGraph: true } to the first backward`);
+      if (!this.context)
+        throw new SpikeloomError(`backward: the graph through ${name} was already used; pass { retainGraph: true } to the first backward`);
       return run(this.context, grads);
     };
     for (const edge of edges) edge.node?.take();
@@ -173,7 +182,13 @@ export function applyMany<A>(op: OpDefinition<A>, inputs: readonly Tensor[], set
       const used = needs[i] as boolean;
       return { node: used ? t.node : null, output: t.output, leaf: used && !t.node ? t : null, shape: t.shape };
     });
-    const node = new Node(op.name, edges, outputs.map((t) => t.shape), context, (ctx, grads) => op.backward(ctx, grads, settings));
+    const node = new Node(
+      op.name,
+      edges,
+      outputs.map((t) => t.shape),
+      context,
+      (ctx, grads) => op.backward(ctx, grads, settings),
+    );
     outputs.forEach((t, i) => {
       t.node = node;
       t.output = i;
@@ -201,16 +216,21 @@ export interface BackwardOptions {
  */
 export function backward(root: Tensor, { gradient, retainGraph = false }: BackwardOptions = {}): void {
   if (!root.node) {
-    if (!root.requiresGrad) throw new SpikeloomError("backward: the tensor depends on nothing that requires a gradient (was it made inside noGrad?)");
+    if (!root.requiresGrad)
+      throw new SpikeloomError("backward: the tensor depends on nothing that requires a gradient (was it made inside noGrad?)");
   }
   if (!gradient && root.size !== 1) wrong("backward", "the tensor", "of one element when no gradient is given", show(root.shape));
-  if (gradient && !sameShape(gradient.shape, root.shape)) wrong("backward", "gradient", `of shape ${show(root.shape)}`, show(gradient.shape));
+  if (gradient && !sameShape(gradient.shape, root.shape))
+    wrong("backward", "gradient", `of shape ${show(root.shape)}`, show(gradient.shape));
   withRecording(false, () => {
     const seed = detachedScope(() => (gradient ? gradient.alias() : full(root.shape, 1)));
     if (!root.node) return accumulateLeaf(root, seed);
     const order = reachable(root.node);
     const pending = new Map<Node, (Tensor | null)[]>();
-    pending.set(root.node, root.node.outputs.map((_, i) => (i === root.output ? seed : null)));
+    pending.set(
+      root.node,
+      root.node.outputs.map((_, i) => (i === root.output ? seed : null)),
+    );
     try {
       for (const node of order) {
         const grads = pending.get(node);
@@ -231,7 +251,10 @@ export function backward(root: Tensor, { gradient, retainGraph = false }: Backwa
         inputs.forEach((g, i) => {
           if (!g) return;
           const edge = node.edges[i] as Edge;
-          if (!sameShape(g.shape, edge.shape)) throw new SpikeloomError(`${node.name}: backward gave a gradient of shape ${show(g.shape)} for input ${i} of shape ${show(edge.shape)}`);
+          if (!sameShape(g.shape, edge.shape))
+            throw new SpikeloomError(
+              `${node.name}: backward gave a gradient of shape ${show(g.shape)} for input ${i} of shape ${show(edge.shape)}`,
+            );
           if (edge.leaf) accumulateLeaf(edge.leaf, g);
           else if (edge.node) {
             const slots = pending.get(edge.node) ?? edge.node.outputs.map(() => null);

@@ -12,10 +12,10 @@ import type { ElementType, Storage, TypedArray } from "../runtime/device.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, engineGeneration, release, retain } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { type Shape, show, sizeOf, wrong } from "./shape.ts";
 import type { TensorMethods } from "./methods.ts";
-import type { Node } from "./tape.ts";
 import { track } from "./scope.ts";
+import { type Shape, show, sizeOf, wrong } from "./shape.ts";
+import type { Node } from "./tape.ts";
 
 export type DType = "f32" | "i32" | "u8" | "bool" | "spikes";
 
@@ -76,7 +76,13 @@ export class Tensor {
   private gone = false;
   private readonly generation = engineGeneration();
 
-  constructor(shape: Shape, dtype: DType, storage: Storage | null, spikes: SpikeFormat | null = null, pending: PendingAffine | null = null) {
+  constructor(
+    shape: Shape,
+    dtype: DType,
+    storage: Storage | null,
+    spikes: SpikeFormat | null = null,
+    pending: PendingAffine | null = null,
+  ) {
     this.shape = shape;
     this.dtype = dtype;
     this.stored = storage;
@@ -100,7 +106,8 @@ export class Tensor {
 
   /** The device memory; makes a pending value. For ops only. */
   get storage(): Storage {
-    if (this.gone) throw new SpikeloomError(`a tensor of shape ${show(this.shape)} is used after it was freed: return it from scope(), or keep() it`);
+    if (this.gone)
+      throw new SpikeloomError(`a tensor of shape ${show(this.shape)} is used after it was freed: return it from scope(), or keep() it`);
     if (this.generation !== engineGeneration()) throw new SpikeloomError("a tensor of an earlier init() is used: its device is gone");
     if (!this.stored) this.materialise();
     return this.stored as Storage;
@@ -181,7 +188,8 @@ export class Tensor {
 
   /** Overwrite the values in place (parameters, buffers): raises the version. */
   set(values: ArrayLike<number>): this {
-    if (values.length !== this.size) wrong("set", "values", `of ${this.size} elements for shape ${show(this.shape)}`, String(values.length));
+    if (values.length !== this.size)
+      wrong("set", "values", `of ${this.size} elements for shape ${show(this.shape)}`, String(values.length));
     if (this.dtype === "spikes") wrong("set", "the tensor", "of a dense dtype", "spikes");
     device().view(this.storage).set(values);
     this.version++;
@@ -241,7 +249,9 @@ export function tensor(data: NestedNumbers | TypedArray, shape?: Shape, dtype?: 
   for (const d of dims) if (!Number.isInteger(d) || d < 0) wrong("tensor", "every size of the shape", "an integer >= 0", show(dims));
   if (sizeOf(dims) !== flat.length) wrong("tensor", "the shape", `of ${flat.length} elements`, `${show(dims)} (${sizeOf(dims)})`);
   const t = empty(dims, kind);
-  device().view(t.storage).set(flat as ArrayLike<number>);
+  device()
+    .view(t.storage)
+    .set(flat as ArrayLike<number>);
   return t;
 }
 
@@ -251,7 +261,8 @@ function shapeOfNested(data: NestedNumbers): number[] {
   const inner = first === undefined ? [] : shapeOfNested(first);
   for (const row of data) {
     const other = shapeOfNested(row);
-    if (other.length !== inner.length || other.some((d, i) => d !== inner[i])) wrong("tensor", "nested arrays", `all of shape ${show(inner)}`, show(other));
+    if (other.length !== inner.length || other.some((d, i) => d !== inner[i]))
+      wrong("tensor", "nested arrays", `all of shape ${show(inner)}`, show(other));
   }
   return [data.length, ...inner];
 }

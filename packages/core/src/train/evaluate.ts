@@ -1,9 +1,9 @@
 /** Evaluation: loss, accuracy and confusion matrix of a classifier over a dataset. */
 import type { Loader } from "../data/loader.ts";
 import type { Module } from "../nn/module.ts";
-import { noGrad } from "../tensor/tape.ts";
-import { scope } from "../tensor/scope.ts";
 import { mean } from "../tensor/ops/reduce.ts";
+import { scope } from "../tensor/scope.ts";
+import { noGrad } from "../tensor/tape.ts";
 import { tensor } from "../tensor/tensor.ts";
 import { type ClassificationLoss, classificationLoss } from "./losses.ts";
 import { pause } from "./pause.ts";
@@ -27,7 +27,11 @@ export interface EvaluateOptions {
 }
 
 /** Run `model` in eval mode over one whole epoch of `loader`; its mode is put back afterwards. */
-export async function evaluate(model: Module, loader: Loader, { loss: lossOptions = {}, onBatch, signal }: EvaluateOptions = {}): Promise<Evaluation> {
+export async function evaluate(
+  model: Module,
+  loader: Loader,
+  { loss: lossOptions = {}, onBatch, signal }: EvaluateOptions = {},
+): Promise<Evaluation> {
   const start = performance.now();
   const { classes, length } = loader.dataset;
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
@@ -65,5 +69,12 @@ export async function evaluate(model: Module, loader: Loader, { loss: lossOption
     model.train(training);
   }
   const samples = predictions.length;
-  return { loss: total / samples, accuracy: correct / samples, samples, confusion, predictions: Int32Array.from(predictions), seconds: (performance.now() - start) / 1000 };
+  return {
+    loss: total / samples,
+    accuracy: correct / samples,
+    samples,
+    confusion,
+    predictions: Int32Array.from(predictions),
+    seconds: (performance.now() - start) / 1000,
+  };
 }

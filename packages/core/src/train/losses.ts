@@ -1,6 +1,7 @@
 /** Losses of spiking classifiers: cross-entropy on the mean over time, or on every step (temporal efficient training). */
-import { crossEntropy, mse } from "../tensor/ops/loss.ts";
+
 import { add, mul } from "../tensor/ops/elementwise.ts";
+import { crossEntropy, mse } from "../tensor/ops/loss.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { full, type Tensor } from "../tensor/tensor.ts";
 

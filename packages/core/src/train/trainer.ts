@@ -16,9 +16,9 @@ import type { TypedArray } from "../runtime/device.ts";
 import { engineInfo, randomness } from "../runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../runtime/error.ts";
 import type { RngState } from "../runtime/random.ts";
-import { detachedScope, keep, scope } from "../tensor/scope.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { spikeStats } from "../tensor/ops/spikes.ts";
+import { detachedScope, keep, scope } from "../tensor/scope.ts";
 import { noGrad } from "../tensor/tape.ts";
 import { Tensor, tensor } from "../tensor/tensor.ts";
 import { type Evaluation, evaluate } from "./evaluate.ts";
@@ -192,7 +192,12 @@ export class Trainer {
     const { value, correct } = scope(() => {
       const input = tensor(x, xShape);
       const targets = tensor(y);
-      const logits: Tensor = measured ? withForwardHook((m, _i, out) => countSpikes(m, out, rates), () => model.forward(input)) : model.forward(input);
+      const logits: Tensor = measured
+        ? withForwardHook(
+            (m, _i, out) => countSpikes(m, out, rates),
+            () => model.forward(input),
+          )
+        : model.forward(input);
       const loss = classificationLoss(logits, targets, lossOptions);
       const value = loss.itemSync();
       if (!Number.isFinite(value)) throw new SpikeloomError(this.blame(`the loss is ${value}`, input));
@@ -220,7 +225,18 @@ export class Trainer {
     totals.correct += correct;
     totals.images += images;
     totals.seconds += seconds;
-    const event: StepEvent = { type: "step", epoch, batch: loader.batch, batches: loader.batches, step: this.step, loss: value, accuracy: correct / images, lr: optimizer.lr, images, seconds };
+    const event: StepEvent = {
+      type: "step",
+      epoch,
+      batch: loader.batch,
+      batches: loader.batches,
+      step: this.step,
+      loss: value,
+      accuracy: correct / images,
+      lr: optimizer.lr,
+      images,
+      seconds,
+    };
     if (norm !== undefined) event.gradNorm = norm;
     if (rates.neurons) {
       event.firingRate = rates.spikes / rates.neurons;
@@ -248,7 +264,8 @@ export class Trainer {
       ),
     );
     if (first !== undefined) return `${found}: the first layer whose output is not finite is "${first}". ${mend}`;
-    for (const [name, p] of model.namedParameters()) if (p.grad && !finite(p.grad)) return `${found}: the gradient of "${name}" is not finite. ${mend}`;
+    for (const [name, p] of model.namedParameters())
+      if (p.grad && !finite(p.grad)) return `${found}: the gradient of "${name}" is not finite. ${mend}`;
     return `${found}: the loss itself is not finite. ${mend}`;
   }
 
@@ -293,18 +310,26 @@ export class Trainer {
     const state = readState(tensors, metadata, name);
     const { model, optimizer, loader } = this.options;
     const here = engineInfo();
-    if (state.optimizer !== optimizer.name) throw new SpikeloomError(`${name}: the run was made with the optimiser ${state.optimizer}, this one has ${optimizer.name}. Resume with the run's own recipe`);
-    if (state.rng.seed !== here.seed) throw new SpikeloomError(`${name}: the run was made with seed ${state.rng.seed}, this one has ${here.seed}. Resume with the run's own seed`);
-    const part = (prefix: string) => new Map([...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value] as const));
-    const before = loader.state();
-    loader.restore(state.loader);
+    if (state.optimizer !== optimizer.name)
+      throw new SpikeloomError(
+        `${name}: the run was made with the optimiser ${state.optimizer}, this one has ${optimizer.name}. Resume with the run's own recipe`,
+      );
+    if (state.rng.seed !== here.seed)
+      throw new SpikeloomError(
+        `${name}: the run was made with seed ${state.rng.seed}, this one has ${here.seed}. Resume with the run's own seed`,
+      );
+    const part = (prefix: string) =>
+      new Map([...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value] as const));
+    const before = { loader: loader.state(), model: model.stateDict() };
     try {
+      loader.restore(state.loader);
       model.loadStateDict(part("model.") as Map<string, { shape: readonly number[]; data: ArrayLike<number> }>);
+      optimizer.loadState(new Map([...part("optimizer.")].map(([key, a]) => [key, { shape: a.shape, data: toFloat64(a) }])), state.updates);
     } catch (error) {
-      loader.restore(before);
-      throw error instanceof SpikeloomError ? new SpikeloomError(`${name} is of another model: ${error.message}`, { cause: error }) : error;
+      loader.restore(before.loader);
+      model.loadStateDict(before.model);
+      throw error instanceof SpikeloomError ? new SpikeloomError(`${name} is of another run: ${error.message}`, { cause: error }) : error;
     }
-    optimizer.loadState(new Map([...part("optimizer.")].map(([key, a]) => [key, { shape: a.shape, data: toFloat64(a) }])), state.updates);
     const parameters = optimizer.parameters();
     optimizer.zeroGrad();
     for (const [index, a] of part("gradient.")) {
@@ -315,7 +340,8 @@ export class Trainer {
     this.step = state.step;
     this.testing = state.testing;
     this.totals = { ...state.totals };
-    if (here.isa !== state.isa) return `the run was made on ${state.device} (${state.isa}), this is ${here.device} (${here.isa}): it goes on, but not bit for bit`;
+    if (here.isa !== state.isa)
+      return `the run was made on ${state.device} (${state.isa}), this is ${here.device} (${here.isa}): it goes on, but not bit for bit`;
     return undefined;
   }
 }
@@ -327,9 +353,15 @@ function floats(shape: readonly number[], data: TypedArray): NdArray {
 /** A checkpoint's state, once it is sure that the header is as it was written. */
 function readState(tensors: ReadonlyMap<string, NdArray>, metadata: Readonly<Record<string, string>>, name: string): CheckpointState {
   const text = metadata.spikeloom;
-  if (text === undefined) throw new FormatError(`${name}: no training checkpoint (its metadata has no "spikeloom" entry); weights alone can be evaluated but not resumed`);
+  if (text === undefined)
+    throw new FormatError(
+      `${name}: no training checkpoint (its metadata has no "spikeloom" entry); weights alone can be evaluated but not resumed`,
+    );
   const expected = checksum(tensors, text);
-  if (metadata.checksum !== expected) throw new FormatError(`${name}: expected the checksum ${expected}, found ${metadata.checksum ?? "none"}. The file is damaged: go on from another checkpoint`);
+  if (metadata.checksum !== expected)
+    throw new FormatError(
+      `${name}: expected the checksum ${expected}, found ${metadata.checksum ?? "none"}. The file is damaged: go on from another checkpoint`,
+    );
   const state = JSON.parse(text) as CheckpointState;
   if (state.format !== FORMAT) throw new FormatError(`${name}: unknown checkpoint format "${state.format}", expected "${FORMAT}"`);
   return state;
@@ -338,7 +370,9 @@ function readState(tensors: ReadonlyMap<string, NdArray>, metadata: Readonly<Rec
 /** CRC-32 of everything but the tensors' values: a flipped bit in a name, a number or a position would be believed. */
 function checksum(tensors: ReadonlyMap<string, NdArray>, state: string): string {
   const list = [...tensors].map(([key, { dtype, shape }]) => `${key} ${dtype} ${shape.join()}`).sort();
-  return crc32(new TextEncoder().encode([...list, state].join("\n"))).toString(16).padStart(8, "0");
+  return crc32(new TextEncoder().encode([...list, state].join("\n")))
+    .toString(16)
+    .padStart(8, "0");
 }
 
 /** Neurons are modules without parts of their own; a container that hands their spikes on is not counted again. */

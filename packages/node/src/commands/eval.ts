@@ -14,13 +14,30 @@ export async function run({ json, ...options }: EvalOptions): Promise<void> {
   const { classes } = set.entry;
   if (json) {
     const { predictions, ...rest } = result;
-    console.log(JSON.stringify({ run: folder.path, ...rest, classes, predictions: [...predictions], device: engine.device, isa: engine.isa, threads: engine.threads }));
+    console.log(
+      JSON.stringify({
+        run: folder.path,
+        ...rest,
+        classes,
+        predictions: [...predictions],
+        device: engine.device,
+        isa: engine.isa,
+        threads: engine.threads,
+      }),
+    );
     return;
   }
-  console.log(`${folder.path}: accuracy ${(result.accuracy * 100).toFixed(2)} %, loss ${result.loss.toFixed(4)} on ${result.samples.toLocaleString("en")} test images of ${recipe.data.name} in ${result.seconds.toFixed(1)} s (${engine.device}, ${engine.isa})`);
+  console.log(
+    `${folder.path}: accuracy ${(result.accuracy * 100).toFixed(2)} %, loss ${result.loss.toFixed(4)} on ${result.samples.toLocaleString("en")} test images of ${recipe.data.name} in ${result.seconds.toFixed(1)} s (${engine.device}, ${engine.isa})`,
+  );
   const columns = [
     { head: "true \\ predicted", cell: (row: number) => classes[row] as string },
     ...classes.map((name, i) => ({ head: name, right: true, cell: (row: number) => String(result.confusion[row]?.[i] ?? 0) })),
   ];
-  console.log(table(columns, classes.map((_, i) => i)));
+  console.log(
+    table(
+      columns,
+      classes.map((_, i) => i),
+    ),
+  );
 }

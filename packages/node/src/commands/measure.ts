@@ -24,7 +24,9 @@ export async function run({ json, images = 100, firstLayer = "T", ...options }: 
   }
   const { total, timeSteps } = report;
   const shape = (s: readonly number[]) => s.join("x");
-  console.log(`${folder.path}: ${recipe.model.name}, ${count(total.parameters)} parameters, T = ${timeSteps}, mean over ${report.samples} test images\n`);
+  console.log(
+    `${folder.path}: ${recipe.model.name}, ${count(total.parameters)} parameters, T = ${timeSteps}, mean over ${report.samples} test images\n`,
+  );
   console.log(
     table<measure.LayerEnergy>(
       [
@@ -43,8 +45,12 @@ export async function run({ json, images = 100, firstLayer = "T", ...options }: 
       report.layers,
     ),
   );
-  console.log(`\ntotal: ${count(total.denseOps)} dense operations a step; ${count(Math.round(total.macs))} MACs and ${count(Math.round(total.acs))} ACs an image`);
-  console.log(`energy ${joules(total.energy)} an image; as an ANN (one dense pass) ${joules(total.annEnergy)}: ratio ${total.ratio.toFixed(2)}`);
+  console.log(
+    `\ntotal: ${count(total.denseOps)} dense operations a step; ${count(Math.round(total.macs))} MACs and ${count(Math.round(total.acs))} ACs an image`,
+  );
+  console.log(
+    `energy ${joules(total.energy)} an image; as an ANN (one dense pass) ${joules(total.annEnergy)}: ratio ${total.ratio.toFixed(2)}`,
+  );
   console.log(`rule: ${report.rule}`);
   console.log(`costs: ${report.costs.name}; first layer counted ${firstLayer === "T" ? "at every step" : "once"}\n`);
   console.log(
@@ -52,7 +58,11 @@ export async function run({ json, images = 100, firstLayer = "T", ...options }: 
       [
         { head: "neurons", cell: (r) => r.layer },
         { head: "firing rate", right: true, cell: (r) => percent(r.rate) },
-        ...Array.from({ length: timeSteps }, (_, t) => ({ head: `t=${t}`, right: true, cell: (r: measure.FiringRate) => percent(r.perStep[t]) })),
+        ...Array.from({ length: timeSteps }, (_, t) => ({
+          head: `t=${t}`,
+          right: true,
+          cell: (r: measure.FiringRate) => percent(r.perStep[t]),
+        })),
       ],
       rates,
     ),

@@ -31,7 +31,13 @@ export async function run({ name, json }: ModelsOptions): Promise<void> {
         { head: "model", cell: (e) => e.name },
         { head: "parameters", right: true, cell: (e) => e.parameters.toLocaleString("en") },
         { head: "keys", right: true, cell: (e) => String(e.keys) },
-        { head: "configuration", cell: (e) => Object.entries(e.config).map(([k, v]) => `${k} ${JSON.stringify(v)}`).join("  ") },
+        {
+          head: "configuration",
+          cell: (e) =>
+            Object.entries(e.config)
+              .map(([k, v]) => `${k} ${JSON.stringify(v)}`)
+              .join("  "),
+        },
       ],
       entries,
     ),
@@ -42,7 +48,15 @@ function entryOf(name: string): Entry {
   const { system, config } = models.resolveModel(name);
   return scope(() => {
     const model = system.build(config);
-    const entry = { name, system: system.name, title: system.title, paper: system.paper, config, parameters: model.parameterCount(), keys: model.stateShapes().size };
+    const entry = {
+      name,
+      system: system.name,
+      title: system.title,
+      paper: system.paper,
+      config,
+      parameters: model.parameterCount(),
+      keys: model.stateShapes().size,
+    };
     model.dispose();
     return entry;
   });
@@ -58,7 +72,13 @@ function describe(name: string, json: boolean): void {
     return { shapes, parameters };
   });
   if (json) {
-    console.log(JSON.stringify({ name, system: system.name, title: system.title, paper: system.paper, config, parameters: state.parameters, state: state.shapes }, null, 2));
+    console.log(
+      JSON.stringify(
+        { name, system: system.name, title: system.title, paper: system.paper, config, parameters: state.parameters, state: state.shapes },
+        null,
+        2,
+      ),
+    );
     return;
   }
   console.log(`${name}: ${system.title}\n${system.paper}\n`);

@@ -2,7 +2,7 @@
  * `spikeloom run`: any model, or part of one, on any tensor: files in PyTorch's names, shapes and axis order in, the same out.
  * Configurations are the official code's own arguments, so that a published setting can be pasted.
  */
-import { type formats, models, nearest, noGrad, type nn, npy, npz, safetensors, scope, SpikeloomError } from "spikeloom";
+import { type formats, models, nearest, type nn, noGrad, npy, npz, SpikeloomError, safetensors, scope } from "spikeloom";
 import { readFileChecked, writeFileAtomic } from "../files.ts";
 import { type EngineChoice, startEngine } from "../session.ts";
 
@@ -25,7 +25,9 @@ export async function run({ model: name, config = {}, weights, input, output, ta
   const kind = system.official[kindName];
   if (!kind) {
     const near = nearest(kindName, Object.keys(system.official));
-    throw new SpikeloomError(`${system.name} has no part "${kindName}"${near ? `, did you mean "${system.name}/${near}"?` : ""} (it has ${Object.keys(system.official).join(", ")})`);
+    throw new SpikeloomError(
+      `${system.name} has no part "${kindName}"${near ? `, did you mean "${system.name}/${near}"?` : ""} (it has ${Object.keys(system.official).join(", ")})`,
+    );
   }
   const state = await readArrays(weights, "weights");
   const inputs = await readArrays(input, "input");

@@ -1,7 +1,7 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { cpus } from "node:os";
 import { join } from "node:path";
-import { type EngineInfo, nn, SpikeloomError, safetensors, train } from "spikeloom";
+import { type EngineInfo, type nn, SpikeloomError, safetensors, train } from "spikeloom";
 import { inspect } from "../inspect.ts";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeToYaml } from "../recipe.ts";
@@ -85,7 +85,10 @@ export async function run(options: TrainOptions): Promise<number> {
     return 130;
   }
 
-  await folder.write("weights", safetensors.encode(model.stateDict(), { format: "pt", model: recipe.model.name, config: JSON.stringify(recipe.model.config) }));
+  await folder.write(
+    "weights",
+    safetensors.encode(model.stateDict(), { format: "pt", model: recipe.model.name, config: JSON.stringify(recipe.model.config) }),
+  );
   const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set)));
   const { rates, samples, energy } = inspect(model, system, testLoader(recipe, set), set.entry.classes);
   const report: ReportData = {
@@ -100,7 +103,10 @@ export async function run(options: TrainOptions): Promise<number> {
     command: `npx spikeloom train ${join(folder.path, FILES.recipe)} --out runs/again`,
   };
   await folder.write("report", renderReport(report));
-  await folder.write("summary", `${JSON.stringify({ ...report.summary, energyPicojoules: energy.total.energy, annEnergyPicojoules: energy.total.annEnergy }, null, 2)}\n`);
+  await folder.write(
+    "summary",
+    `${JSON.stringify({ ...report.summary, energyPicojoules: energy.total.energy, annEnergyPicojoules: energy.total.annEnergy }, null, 2)}\n`,
+  );
   const done = {
     type: "done",
     run: folder.path,
@@ -113,8 +119,12 @@ export async function run(options: TrainOptions): Promise<number> {
   };
   if (options.json) console.log(JSON.stringify(done));
   else {
-    console.log(`test accuracy ${(test.accuracy * 100).toFixed(2)} %  (${test.samples.toLocaleString("en")} images), loss ${test.loss.toFixed(4)}`);
-    console.log(`energy ${(energy.total.energy / 1e6).toFixed(3)} uJ an image, ${energy.total.ratio.toFixed(1)} times less than the same network as an ANN (estimate: 4.6 pJ a MAC, 0.9 pJ an AC)`);
+    console.log(
+      `test accuracy ${(test.accuracy * 100).toFixed(2)} %  (${test.samples.toLocaleString("en")} images), loss ${test.loss.toFixed(4)}`,
+    );
+    console.log(
+      `energy ${(energy.total.energy / 1e6).toFixed(3)} uJ an image, ${energy.total.ratio.toFixed(1)} times less than the same network as an ANN (estimate: 4.6 pJ a MAC, 0.9 pJ an AC)`,
+    );
     console.log(`report  ${folder.file("report")}`);
     console.log(`took ${done.seconds.toFixed(0)} s`);
   }
@@ -123,14 +133,17 @@ export async function run(options: TrainOptions): Promise<number> {
 
 async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions): Promise<{ folder: RunFolder; recipe: Recipe }> {
   if (resume !== undefined) {
-    if (path !== undefined || out !== undefined) throw new SpikeloomError("--resume goes on with a run's own recipe and folder: leave out RECIPE and --out");
+    if (path !== undefined || out !== undefined)
+      throw new SpikeloomError("--resume goes on with a run's own recipe and folder: leave out RECIPE and --out");
     if (seed !== undefined) throw new SpikeloomError("--resume keeps the run's own seed: leave out --seed");
     const folder = new RunFolder(resume);
     const recipe = await folder.recipe(set);
-    if (!folder.has("checkpoint")) throw new SpikeloomError(`${resume} has no checkpoint (${FILES.checkpoint}) to resume from: start it anew`);
+    if (!folder.has("checkpoint"))
+      throw new SpikeloomError(`${resume} has no checkpoint (${FILES.checkpoint}) to resume from: start it anew`);
     return { folder, recipe };
   }
-  if (path === undefined) throw new SpikeloomError("train: give a recipe (spikeloom train RECIPE.yml) or a run to go on with (--resume DIR)");
+  if (path === undefined)
+    throw new SpikeloomError("train: give a recipe (spikeloom train RECIPE.yml) or a run to go on with (--resume DIR)");
   const loaded = await loadRecipe(path, set, knownNames);
   const recipe: Recipe = { ...loaded, seed: seed ?? loaded.seed };
   return { folder: new RunFolder(out ?? recipe.out ?? join("runs", recipe.name)), recipe };
@@ -167,16 +180,37 @@ interface LoggedEpoch {
 function history(folder: RunFolder): NonNullable<ReportData["history"]> {
   const events = folder.events() as unknown as (LoggedStep | LoggedEpoch)[];
   return {
-    steps: events.flatMap((e) => (e.type === "step" ? [{ epoch: e.epoch + e.batch / e.batches, loss: e.loss, learningRate: e.lr, firingRate: e.firingRate ?? null }] : [])),
+    steps: events.flatMap((e) =>
+      e.type === "step"
+        ? [{ epoch: e.epoch + e.batch / e.batches, loss: e.loss, learningRate: e.lr, firingRate: e.firingRate ?? null }]
+        : [],
+    ),
     epochs: events.flatMap((e) =>
       e.type === "epoch"
-        ? [{ epoch: e.epoch + 1, trainLoss: e.loss, trainAccuracy: e.accuracy, testLoss: e.testLoss ?? null, testAccuracy: e.testAccuracy ?? null, firingRate: e.firingRate, seconds: e.seconds }]
+        ? [
+            {
+              epoch: e.epoch + 1,
+              trainLoss: e.loss,
+              trainAccuracy: e.accuracy,
+              testLoss: e.testLoss ?? null,
+              testAccuracy: e.testAccuracy ?? null,
+              firingRate: e.firingRate,
+              seconds: e.seconds,
+            },
+          ]
         : [],
     ),
   };
 }
 
-function summary(recipe: Recipe, engine: EngineInfo, model: nn.Module, test: train.Evaluation, energy: ReportData["energy"], folder: RunFolder): ReportData["summary"] {
+function summary(
+  recipe: Recipe,
+  engine: EngineInfo,
+  model: nn.Module,
+  test: train.Evaluation,
+  energy: ReportData["energy"],
+  folder: RunFolder,
+): ReportData["summary"] {
   const epochs = folder.events().filter((e) => e.type === "epoch");
   const steps = folder.events().filter((e) => e.type === "step");
   const seconds = epochs.reduce((n, e) => n + (e.seconds as number), 0);

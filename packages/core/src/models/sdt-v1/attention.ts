@@ -3,8 +3,8 @@
  * (figure 3 of the paper; the code's q plays the paper's V).
  */
 import { withTaps } from "../../nn/module.ts";
-import { noGrad } from "../../tensor/tape.ts";
 import { scope } from "../../tensor/scope.ts";
+import { noGrad } from "../../tensor/tape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { AttentionMap } from "../registry.ts";
 import type { SpikeDrivenTransformer } from "./model.ts";

@@ -60,7 +60,9 @@ export const configs: Readonly<Record<string, SDTConfig>> = {
 /** Check a configuration. @throws SpikeloomError naming the field, what it must be and what it is. */
 export function checkConfig(config: SDTConfig): SDTConfig {
   const fail = (field: string, expected: string): never => {
-    throw new SpikeloomError(`sdt-v1 config: ${field} must be ${expected}, found ${JSON.stringify((config as unknown as Record<string, unknown>)[field])}`);
+    throw new SpikeloomError(
+      `sdt-v1 config: ${field} must be ${expected}, found ${JSON.stringify((config as unknown as Record<string, unknown>)[field])}`,
+    );
   };
   for (const field of ["T", "inChannels", "numClasses", "embedDims", "depths", "numHeads"] as const)
     if (!Number.isInteger(config[field]) || config[field] < 1) fail(field, "a positive integer");

@@ -18,7 +18,7 @@ import { permute, repeat, reshape } from "../../tensor/ops/layout.ts";
 import { maxPool2d } from "../../tensor/ops/pool.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
 import { and, andRows, countRows } from "../../tensor/ops/spikes.ts";
-import { wrong, show } from "../../tensor/shape.ts";
+import { show, wrong } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { SDTConfig } from "./configs.ts";
 
@@ -229,7 +229,14 @@ export class Block extends Module {
   attn: SpikeDrivenSelfAttention;
   mlp: SpikingMLP;
 
-  constructor({ dim, heads, mlpRatio, dvs, spikeMode, layer }: { dim: number; heads: number; mlpRatio: number; dvs: boolean; spikeMode: Mode; layer: number }) {
+  constructor({
+    dim,
+    heads,
+    mlpRatio,
+    dvs,
+    spikeMode,
+    layer,
+  }: { dim: number; heads: number; mlpRatio: number; dvs: boolean; spikeMode: Mode; layer: number }) {
     super();
     this.attn = new SpikeDrivenSelfAttention({ dim, heads, dvs, spikeMode, layer });
     this.mlp = new SpikingMLP({ dim, hidden: Math.floor(dim * mlpRatio), spikeMode, layer });
@@ -264,7 +271,12 @@ export class SpikeDrivenTransformer extends Module {
   forward(input: Tensor): Tensor {
     const { T, inChannels, tet } = this.config;
     if ((input.rank !== 4 && input.rank !== 5) || input.shape[input.rank - 1] !== inChannels)
-      wrong("SpikeDrivenTransformer", "the input", `images [B, H, W, ${inChannels}] or event frames [T, B, H, W, ${inChannels}]`, show(input.shape));
+      wrong(
+        "SpikeDrivenTransformer",
+        "the input",
+        `images [B, H, W, ${inChannels}] or event frames [T, B, H, W, ${inChannels}]`,
+        show(input.shape),
+      );
     let x = this.patch_embed.forward(input.rank === 4 ? repeat(input, T) : input);
     for (const block of this.block) x = block.forward(x);
     const pooled = mean(x, [2, 3]);

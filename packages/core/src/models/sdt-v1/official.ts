@@ -13,7 +13,21 @@ const WITHOUT_EFFECT = ["name", "patch_size", "drop_rate", "attn_drop_rate", "dr
 /** The official constructor's arguments -> our configuration. @throws SpikeloomError for an unknown or wrong argument. */
 export function fromOfficialConfig(config: OfficialConfig): SDTConfig {
   const get = <T>(key: string, fallback: T): T => (config[key] === undefined ? fallback : (config[key] as T));
-  const known = ["T", "img_size_h", "img_size_w", "in_channels", "num_classes", "embed_dims", "num_heads", "mlp_ratios", "depths", "pooling_stat", "spike_mode", "dvs_mode", "TET"];
+  const known = [
+    "T",
+    "img_size_h",
+    "img_size_w",
+    "in_channels",
+    "num_classes",
+    "embed_dims",
+    "num_heads",
+    "mlp_ratios",
+    "depths",
+    "pooling_stat",
+    "spike_mode",
+    "dvs_mode",
+    "TET",
+  ];
   for (const key of Object.keys(config)) {
     if (known.includes(key) || WITHOUT_EFFECT.includes(key)) continue;
     const near = nearest(key, known);
@@ -50,7 +64,8 @@ function tapToOfficial(name: string, value: Tensor, heads: number): NdArray {
   if (value.rank !== 5) return toOfficial(value);
   const array = toOfficial(value, TBCHW);
   // The official code calls convolutions and norms on (T*B, C, H, W).
-  if (/(_conv|_bn)\d?$/.test(field)) return reshaped(array, [(array.shape[0] as number) * (array.shape[1] as number), ...array.shape.slice(2)]);
+  if (/(_conv|_bn)\d?$/.test(field))
+    return reshaped(array, [(array.shape[0] as number) * (array.shape[1] as number), ...array.shape.slice(2)]);
   return array;
 }
 
@@ -86,7 +101,8 @@ function kind(spec: KindSpec): OfficialKind {
       const x = inputs.get("x");
       if (!x) throw new SpikeloomError(`sdt-v1: the input must be named "x", found ${[...inputs.keys()].join(", ") || "none"}`);
       const axes = spec.inputAxes(x.shape.length);
-      if (!axes.length) throw new SpikeloomError(`sdt-v1: the input "x" has ${x.shape.length} axes, expected (B, C, H, W) or (B, T, C, H, W)`);
+      if (!axes.length)
+        throw new SpikeloomError(`sdt-v1: the input "x" has ${x.shape.length} axes, expected (B, C, H, W) or (B, T, C, H, W)`);
       const input = fromOfficial(x, axes);
       input.requiresGrad = requiresGrad;
       const values = new Map<string, NdArray>();
@@ -94,7 +110,8 @@ function kind(spec: KindSpec): OfficialKind {
       const extra = Object.entries(spec.extra ?? {});
       const outputs = new Map<string, NdArray>();
       const hear = (name: string, value: Tensor) => {
-        for (const [output, from] of extra) if (from === name) outputs.set(output, name.endsWith("_v_lif") ? splitHeads(value, heads) : tapToOfficial(name, value, heads));
+        for (const [output, from] of extra)
+          if (from === name) outputs.set(output, name.endsWith("_v_lif") ? splitHeads(value, heads) : tapToOfficial(name, value, heads));
         if (taps) values.set(name, tapToOfficial(name, value, heads));
       };
       const y = withTaps(hear, () =>
@@ -108,7 +125,13 @@ function kind(spec: KindSpec): OfficialKind {
       );
       outputs.set(spec.output.name, toOfficial(y, spec.output.axes));
       const back = axes.map((_, i) => axes.indexOf(i));
-      return { tensors: new Map([[spec.output.name, y]]), inputs: new Map([["x", input]]), outputs, taps: values, inputToOfficial: (_name, value) => toOfficial(value, back) };
+      return {
+        tensors: new Map([[spec.output.name, y]]),
+        inputs: new Map([["x", input]]),
+        outputs,
+        taps: values,
+        inputToOfficial: (_name, value) => toOfficial(value, back),
+      };
     },
   };
 }
@@ -145,7 +168,13 @@ export const officialKinds: Readonly<Record<string, OfficialKind>> = {
 function attention(dvs: boolean): OfficialKind {
   return kind({
     build: (config) =>
-      new SpikeDrivenSelfAttention({ dim: number(config, "dim"), heads: number(config, "num_heads"), dvs: (config.dvs as boolean | undefined) ?? dvs, spikeMode: part.spikeMode, layer: 0 }),
+      new SpikeDrivenSelfAttention({
+        dim: number(config, "dim"),
+        heads: number(config, "num_heads"),
+        dvs: (config.dvs as boolean | undefined) ?? dvs,
+        spikeMode: part.spikeMode,
+        layer: 0,
+      }),
     heads: (config) => number(config, "num_heads"),
     inputAxes: part.inputAxes,
     output: { name: "y", axes: TBCHW },

@@ -76,7 +76,8 @@ const maxPooling: OpDefinition<Settings> = {
     const gy = (grads[0] as Tensor).storage;
     const saved = ctx.saved[0] as Tensor;
     const gx = empty(input);
-    if (saved.dtype === "spikes") run("spike_maxpool2d_grad", { x: saved.storage, gy, gx: gx.storage, ...g }, tilesFor(g.n, g.h * g.w * g.co));
+    if (saved.dtype === "spikes")
+      run("spike_maxpool2d_grad", { x: saved.storage, gy, gx: gx.storage, ...g }, tilesFor(g.n, g.h * g.w * g.co));
     else run("maxpool2d_grad", { gy, index: saved.storage, gx: gx.storage, ...g }, backwardTiles(g));
     return [gx];
   },
