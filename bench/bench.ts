@@ -45,10 +45,9 @@ function oneOf(option: string, value: string, names: readonly string[]): string 
   throw new SpikeloomError(`${option}: unknown "${value}"${near ? `, did you mean "${near}"?` : ""} (one of ${names.join(", ")})`);
 }
 
-function count(option: "threads" | "rounds" | "repeat", otherwise: number): number {
-  const n = Number(options[option] ?? otherwise);
-  if (!Number.isInteger(n) || n < 1)
-    throw new SpikeloomError(`--${option}: expected a whole number of at least 1, found ${options[option]}`);
+function count(option: string, value: string | undefined, otherwise: number): number {
+  const n = Number(value ?? otherwise);
+  if (!Number.isInteger(n) || n < 1) throw new SpikeloomError(`${option}: expected a whole number of at least 1, found ${value}`);
   return n;
 }
 

@@ -40,7 +40,7 @@ export interface TrainerOptions {
   accumulate?: number | undefined;
   /** The learning rate moves every step (default) or, as timm does, every epoch. */
   schedulePer?: "step" | "epoch" | undefined;
-  /** Measure the mean firing rate every so many steps; default 10, 0 never. */
+  /** Measure the mean firing rate every so many batches of an epoch, the first among them; default 10, 0 never. */
   rateEvery?: number | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -186,7 +186,7 @@ export class Trainer {
     const { model, loader, optimizer, loss: lossOptions, clipNorm, accumulate = 1, rateEvery = 10 } = this.options;
     const start = performance.now();
     optimizer.lr = this.learningRate(epoch, this.step);
-    const measured = rateEvery > 0 && this.step % rateEvery === 0;
+    const measured = rateEvery > 0 && (loader.batch - 1) % rateEvery === 0;
     const rates = { spikes: 0, neurons: 0 };
     let norm: number | undefined;
     const { value, correct } = scope(() => {

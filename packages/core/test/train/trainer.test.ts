@@ -63,7 +63,7 @@ describe("a run", () => {
       [1, 2, 3, 5, 16],
       [1, 3, 3, 6, 8],
     ]);
-    expect(steps.map((s) => s.firingRate !== undefined)).toEqual([true, false, true, false, true, false]);
+    expect(steps.map((s) => s.firingRate !== undefined)).toEqual([true, false, true, true, false, true]);
     for (const s of steps) expect(s.gradNorm).toBeGreaterThan(0.01);
     const [first, second] = all.filter((e): e is EpochEvent => e.type === "epoch") as [EpochEvent, EpochEvent];
     const mean = (from: StepEvent[], of: (s: StepEvent) => number) => from.reduce((n, s) => n + of(s) * s.images, 0) / 40;
@@ -78,8 +78,8 @@ describe("a run", () => {
   it("moves the learning rate every step, or every epoch", async () => {
     const schedule = { name: "linear", lr: 0.01, epochs: 2 } as const;
     const rates = async (schedulePer: "step" | "epoch") => (await events(await trainer({ samples: 32, schedule, schedulePer }))).map((e) => e.lr);
-    expect(await rates("step")).toEqual([0.01, 0.0075, 0.0075, 0.005, 0.0025, 0.0025]);
-    expect(await rates("epoch")).toEqual([0.01, 0.01, 0.01, 0.005, 0.005, 0.005]);
+    const expected = { step: [0.01, 0.0075, 0.0075, 0.005, 0.0025, 0.0025], epoch: [0.01, 0.01, 0.01, 0.005, 0.005, 0.005] };
+    for (const per of ["step", "epoch"] as const) (await rates(per)).forEach((lr, i) => expect(lr, `${per} ${i}`).toBeCloseTo(expected[per][i] as number, 15));
   });
 
   it("with accumulated batches makes the steps of a run with large ones", async () => {
@@ -304,7 +304,7 @@ describe("numbers that are not finite stop the run and name where they began:", 
   it("the input", async () => {
     const t = await trainer();
     const data = new Float32Array(64 * 64);
-    data[70] = Number.POSITIVE_INFINITY;
+    for (let i = 5; i < data.length; i += 64) data[i] = Number.POSITIVE_INFINITY;
     Object.assign(t.options.loader.dataset, { images: data });
     expect(await failure(t)).toMatch(/the input itself is not finite/);
   });
@@ -320,9 +320,10 @@ describe("numbers that are not finite stop the run and name where they began:", 
   it("a learning rate beyond reason; the checkpoint before is good, and nothing worse is saved", async () => {
     const t = await trainer({ optimizer: sgd, schedule: { name: "constant", lr: 1e38, epochs: 4 }, epochs: 4 });
     const start = t.checkpoint();
+    const before = weights(t.options.model);
     await expect(advance(t)).rejects.toThrow(/at step \d+ \(epoch \d\): the (weight|first layer|gradient)/);
     t.restore(start);
-    expect(t.checkpoint()).toEqual(start);
+    expect([t.steps, weights(t.options.model)]).toEqual([0, before]);
     plant(t.options.model, "conv.weight", Number.NaN);
     expect(() => t.checkpoint()).toThrow('checkpoint: "model.conv.weight" is not finite; it is not saved, so that the last good checkpoint stays');
   });

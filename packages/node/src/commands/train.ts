@@ -2,7 +2,7 @@
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { type EngineInfo, type nn, SpikeloomError, safetensors, train } from "spikeloom";
-import { inspect } from "../inspect.ts";
+import { type Inspection, inspect } from "../inspect.ts";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeToYaml } from "../recipe.ts";
 import { renderReport } from "../report.ts";
@@ -93,7 +93,7 @@ export async function run(options: TrainOptions): Promise<number> {
   const { rates, samples, energy } = inspect(model, system, testLoader(recipe, set), set.entry.classes);
   const report: ReportData = {
     name: recipe.name,
-    summary: summary(recipe, engine, model, test, energy, folder),
+    summary: summary(recipe, engine, model, test, { rates, samples, energy }, folder),
     history: history(folder),
     confusion: { classes: set.entry.classes, counts: test.confusion },
     rates,
@@ -203,12 +203,18 @@ function history(folder: RunFolder): NonNullable<ReportData["history"]> {
   };
 }
 
+/** Spikes over neurons and steps, over all layers. */
+function meanRate(rates: Inspection["rates"]): number {
+  const spikes = rates.reduce((n, r) => n + (r.neurons * r.perStep.reduce((a, b) => a + b, 0)) / r.perStep.length, 0);
+  return spikes / rates.reduce((n, r) => n + r.neurons, 0);
+}
+
 function summary(
   recipe: Recipe,
   engine: EngineInfo,
   model: nn.Module,
   test: train.Evaluation,
-  energy: ReportData["energy"],
+  { rates, energy }: Inspection,
   folder: RunFolder,
 ): ReportData["summary"] {
   const epochs = folder.events().filter((e) => e.type === "epoch");
@@ -222,12 +228,12 @@ function summary(
     testLoss: test.loss,
     testImages: test.samples,
     parameters: model.parameterCount(),
-    timeSteps: energy?.timeSteps ?? 1,
+    timeSteps: energy.timeSteps,
     epochs: recipe.train.epochs,
     trainingSeconds: seconds,
     imagesPerSecond: images / seconds,
     peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
-    firingRate: energy?.total.meanFiringRate ?? null,
+    firingRate: meanRate(rates),
     device: engine.device,
     isa: engine.isa,
     threads: engine.threads,
