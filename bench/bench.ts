@@ -79,7 +79,7 @@ async function main(): Promise<void> {
 
   const names = (options.only ?? Object.keys(CASES)).flatMap((n) => n.split(",")).map((n) => oneOf("--only", n, Object.keys(CASES)));
   const loadBefore = loadavg()[0] as number;
-  if (loadBefore > 0.3) console.error(`The machine is not quiet (load ${loadBefore.toFixed(2)}): the figures will be rough.`);
+  if (loadBefore > 0.5) console.error(`The machine is not quiet (load ${loadBefore.toFixed(2)}): the figures will be rough.`);
   const versions = options["no-peer"] ? undefined : await peerVersions();
   if (!versions && !options["no-peer"])
     console.error(

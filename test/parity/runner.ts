@@ -5,6 +5,7 @@
 import { engineInfo, models, scope } from "spikeloom";
 import { moduleChecks } from "./checks/model.ts";
 import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
+import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
@@ -25,6 +26,7 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v1/unit_lif": lifChecks,
   "sdt-v1/unit_plif": plifChecks,
   "sdt-v3/unit-neuron": quantiserChecks,
+  "sdt-v1/unit_lr_schedule": scheduleChecks,
   "sdt-v1/unit_sdsa_operator": operatorChecks,
   "sdt-v1/unit_erode": erodeChecks,
 };

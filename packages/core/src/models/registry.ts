@@ -67,13 +67,13 @@ export function resolveModel(
   const slash = name.indexOf("/");
   const system = findSystem(slash < 0 ? name : name.slice(0, slash));
   const configName = slash < 0 ? (Object.keys(system.configs)[0] as string) : name.slice(slash + 1);
-  const base = system.configs[configName];
+  const base = Object.hasOwn(system.configs, configName) ? system.configs[configName] : undefined;
   if (!base) {
     const near = nearest(name, modelNames());
     throw new SpikeloomError(`unknown model "${name}"${near ? `, did you mean "${near}"?` : ""}. \`spikeloom models\` lists them all`);
   }
   for (const key of Object.keys(overrides))
-    if (!(key in base)) {
+    if (!Object.hasOwn(base, key)) {
       const near = nearest(key, Object.keys(base));
       throw new SpikeloomError(
         `model ${name}: unknown setting "${key}"${near ? `, did you mean "${near}"?` : ""} (one of ${Object.keys(base).join(", ")})`,

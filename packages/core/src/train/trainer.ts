@@ -252,7 +252,7 @@ export class Trainer {
     const names = new Map([...model.namedModules()].map(([name, m]) => [m, name || "the model"]));
     const found = `${what} at step ${this.step + 1} (epoch ${loader.epoch + 1})`;
     const mend = "Lower the learning rate, clip gradients (train.clipNorm), or look at the data. The last checkpoint is untouched";
-    for (const [name, value] of model.namedState()) if (!finite(value)) return `${found}: the weight "${name}" is not finite. ${mend}`;
+    for (const [name, p] of model.namedParameters()) if (!finite(p)) return `${found}: the weight "${name}" is not finite. ${mend}`;
     if (!finite(input)) return `${found}: the input itself is not finite. ${mend}`;
     let first: string | undefined;
     noGrad(() =>

@@ -22,7 +22,7 @@ export async function run({ model: name, config = {}, weights, input, output, ta
   const slash = name.indexOf("/");
   const system = models.findSystem(slash < 0 ? name : name.slice(0, slash));
   const kindName = slash < 0 ? "model" : name.slice(slash + 1);
-  const kind = system.official[kindName];
+  const kind = Object.hasOwn(system.official, kindName) ? system.official[kindName] : undefined;
   if (!kind) {
     const near = nearest(kindName, Object.keys(system.official));
     throw new SpikeloomError(

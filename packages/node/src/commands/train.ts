@@ -146,7 +146,15 @@ async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions)
     throw new SpikeloomError("train: give a recipe (spikeloom train RECIPE.yml) or a run to go on with (--resume DIR)");
   const loaded = await loadRecipe(path, set, knownNames);
   const recipe: Recipe = { ...loaded, seed: seed ?? loaded.seed };
-  return { folder: new RunFolder(out ?? recipe.out ?? join("runs", recipe.name)), recipe };
+  const named = out ?? recipe.out;
+  return { folder: named === undefined ? unused(join("runs", recipe.name)) : new RunFolder(named), recipe };
+}
+
+/** The folder of that name, or with the first number behind it, that holds no run yet. */
+function unused(path: string): RunFolder {
+  let folder = new RunFolder(path);
+  for (let n = 2; folder.has("checkpoint") || folder.has("weights"); n++) folder = new RunFolder(`${path}-${n}`);
+  return folder;
 }
 
 /** An event as a line of the log: confusion matrices and predictions stay out. */

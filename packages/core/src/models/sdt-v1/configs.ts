@@ -68,10 +68,13 @@ export function checkConfig(config: SDTConfig): SDTConfig {
     if (!Number.isInteger(config[field]) || config[field] < 1) fail(field, "a positive integer");
   if (config.embedDims % 8) fail("embedDims", "a multiple of 8 (the stem has D/8, D/4, D/2, D channels)");
   if (config.embedDims % config.numHeads) fail("numHeads", `a divisor of embedDims = ${config.embedDims}`);
-  if (!(config.mlpRatio > 0)) fail("mlpRatio", "a positive number");
-  if (!/^[01]{4}$/.test(config.pooling)) fail("pooling", 'four characters "0" or "1"');
+  const { mlpRatio, pooling, imageSize } = config;
+  if (typeof mlpRatio !== "number" || !(mlpRatio > 0 && Number.isFinite(mlpRatio))) fail("mlpRatio", "a positive number");
+  if (config.embedDims * mlpRatio < 1) fail("mlpRatio", `at least 1 / embedDims = 1 / ${config.embedDims}`);
+  if (typeof pooling !== "string" || !/^[01]{4}$/.test(pooling)) fail("pooling", 'four characters "0" or "1"');
   if (config.spikeMode !== "lif" && config.spikeMode !== "plif") fail("spikeMode", '"lif" or "plif"');
   if (typeof config.dvsMode !== "boolean") fail("dvsMode", "true or false");
   if (typeof config.tet !== "boolean") fail("tet", "true or false");
+  if (!Array.isArray(imageSize) || imageSize.length !== 2 || !imageSize.every((n) => Number.isInteger(n) && n > 0)) fail("imageSize", "two positive integers [H, W]");
   return config;
 }
