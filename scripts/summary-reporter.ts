@@ -13,6 +13,8 @@ export default class SummaryReporter implements Reporter {
       console.error(`${counts.skipped + counts.pending} tests were skipped: every test must run`);
       process.exitCode = 1;
     }
-    console.log(`\n${counts.passed} passed, ${counts.failed + unhandled.length} failed, ${counts.skipped + counts.pending} skipped`);
+    const line = `${counts.passed} passed, ${counts.failed + unhandled.length} failed, ${counts.skipped + counts.pending} skipped`;
+    // The last line of all, behind what the other reporters print.
+    process.once("exit", () => process.stdout.write(`\n${line}\n`));
   }
 }

@@ -73,13 +73,24 @@ describe("synaptic operations equal a count of every synapse", () => {
         }),
         ({ groups, perGroup: [cin, cout], kernel, stride, padding, dilation, image, time, planes, scale }) =>
           scope(() => {
-            const conv = new nn.Conv2d(groups * cin, groups * cout, kernel, { stride: padding === "same" ? 1 : stride, padding, dilation, groups });
+            const conv = new nn.Conv2d(groups * cin, groups * cout, kernel, {
+              stride: padding === "same" ? 1 : stride,
+              padding,
+              dilation,
+              groups,
+            });
             const x = drawSpikes([...time, ...image, groups * cin], 7, { planes, scale });
             const { row } = measured(conv, x);
             const values = x.dataSync().map((v) => v / scale);
             const { dense, spikes } = synapses(conv, x.shape, row.output, values);
             const [steps, batch] = time;
-            expect(row).toMatchObject({ type: "Conv2d", timeSteps: steps, input: [...image, groups * cin], rule: "AC: spikes in", macs: 0 });
+            expect(row).toMatchObject({
+              type: "Conv2d",
+              timeSteps: steps,
+              input: [...image, groups * cin],
+              rule: "AC: spikes in",
+              macs: 0,
+            });
             expect(row.denseOps).toBe(dense / (steps * batch));
             expect(row.synOps).toBeCloseTo(spikes / batch, 9);
             expect(row.acs).toBe(row.synOps);
@@ -171,13 +182,25 @@ describe("the report", () => {
       const input = draw([4, 6, 6, 2], 3, 0, 4);
       const report = energy(net, input);
       expect(net.training).toBe(true);
-      const [conv, mid, fc] = report.layers as [(typeof report.layers)[number], (typeof report.layers)[number], (typeof report.layers)[number]];
+      const [conv, mid, fc] = report.layers as [
+        (typeof report.layers)[number],
+        (typeof report.layers)[number],
+        (typeof report.layers)[number],
+      ];
       expect(report.layers.map((l) => [l.layer, l.denseOps, l.timeSteps])).toEqual([
         ["conv", 9 * 9 * 2 * 4, 3],
         ["mid", 9 * 9 * 4 * 3, 3],
         ["fc", 27 * 5, 3],
       ]);
-      expect(conv).toMatchObject({ macs: 3 * 648, acs: 0, firingRate: null, perStep: null, rule: "MAC: float in, every step", energy: 3 * 648 * 4.6, annEnergy: 648 * 4.6 });
+      expect(conv).toMatchObject({
+        macs: 3 * 648,
+        acs: 0,
+        firingRate: null,
+        perStep: null,
+        rule: "MAC: float in, every step",
+        energy: 3 * 648 * 4.6,
+        annEnergy: 648 * 4.6,
+      });
       expect(mid.macs).toBe(0);
       expect(mid.energy).toBeCloseTo(0.9 * mid.acs, 9);
       expect(mid.acs).toBeGreaterThan(0);
@@ -272,7 +295,13 @@ describe("firing rates", () => {
   it("integer spikes count once as a rate, and by their worth as a value", () =>
     scope(() => {
       const net = new nn.Sequential(new snn.Quant({ levels: 4, norm: 1 }));
-      const [rate] = firingRates(net, tensor([[0, 0, 1, 3], [4, 9, 0, 2]]));
+      const [rate] = firingRates(
+        net,
+        tensor([
+          [0, 0, 1, 3],
+          [4, 9, 0, 2],
+        ]),
+      );
       expect(rate).toMatchObject({ rate: 5 / 8, value: 14 / 8, perStep: [0.5, 0.75] });
     }));
 });

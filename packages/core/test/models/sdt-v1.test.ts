@@ -1,7 +1,7 @@
 // Spike-driven Transformer V1: sizes exactly as the official code's, settings that are wrong, shapes, recomputation.
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createModel, findSystem, modelNames, resolveModel } from "../../src/models/registry.ts";
-import { Block, SpikeDrivenTransformer } from "../../src/models/sdt-v1/index.ts";
+import { Block, type SpikeDrivenTransformer } from "../../src/models/sdt-v1/index.ts";
 import type { Module } from "../../src/nn/module.ts";
 import { device, init } from "../../src/runtime/engine.ts";
 import { SpikeloomError } from "../../src/runtime/error.ts";
@@ -33,7 +33,8 @@ const OFFICIAL: [name: string, parameters: number, keys: number, overrides?: Rec
 ];
 
 const TINY = { T: 2, inChannels: 2, numClasses: 3, embedDims: 16, depths: 2, numHeads: 2, mlpRatio: 2, pooling: "1000" };
-const tiny = (overrides: Record<string, unknown> = {}) => createModel("sdt-v1/cifar10-2-256", { ...TINY, ...overrides }) as SpikeDrivenTransformer;
+const tiny = (overrides: Record<string, unknown> = {}) =>
+  createModel("sdt-v1/cifar10-2-256", { ...TINY, ...overrides }) as SpikeDrivenTransformer;
 
 describe("the named configurations", () => {
   beforeAll(() => init({ device: "wasm", threads: 1 }));
@@ -55,11 +56,33 @@ describe("the named configurations", () => {
   it("have the published time steps, images and switches", () => {
     const { configs } = findSystem("sdt-v1");
     const of = (name: string) => configs[name] as Record<string, unknown>;
-    expect(of("imagenet-8-768")).toMatchObject({ T: 4, inChannels: 3, numClasses: 1000, pooling: "1111", imageSize: [224, 224], dvsMode: false, tet: false });
+    expect(of("imagenet-8-768")).toMatchObject({
+      T: 4,
+      inChannels: 3,
+      numClasses: 1000,
+      pooling: "1111",
+      imageSize: [224, 224],
+      dvsMode: false,
+      tet: false,
+    });
     expect(of("cifar100-2-512")).toMatchObject({ T: 4, numClasses: 100, pooling: "0011", imageSize: [32, 32], tet: false });
     expect(of("cifar10-2-512-tet")).toMatchObject({ numClasses: 10, tet: true, dvsMode: false });
-    expect(of("cifar10-dvs-2-256-tet")).toMatchObject({ T: 10, inChannels: 2, imageSize: [64, 64], pooling: "0011", dvsMode: true, tet: true });
-    expect(of("gesture-2-256-t16")).toMatchObject({ T: 16, inChannels: 2, numClasses: 11, imageSize: [128, 128], pooling: "0111", dvsMode: false });
+    expect(of("cifar10-dvs-2-256-tet")).toMatchObject({
+      T: 10,
+      inChannels: 2,
+      imageSize: [64, 64],
+      pooling: "0011",
+      dvsMode: true,
+      tet: true,
+    });
+    expect(of("gesture-2-256-t16")).toMatchObject({
+      T: 16,
+      inChannels: 2,
+      numClasses: 11,
+      imageSize: [128, 128],
+      pooling: "0111",
+      dvsMode: false,
+    });
     for (const name of modelNames()) expect(of(name.split("/")[1] as string)).toMatchObject({ numHeads: 8, mlpRatio: 4, spikeMode: "lif" });
   });
 });
@@ -88,7 +111,9 @@ describe("settings that are wrong", () => {
   });
 
   it("and names that do not exist tell the nearest", () => {
-    expect(() => createModel("sdt-v1/imagenet-8-521")).toThrow('unknown model "sdt-v1/imagenet-8-521", did you mean "sdt-v1/imagenet-8-512"?');
+    expect(() => createModel("sdt-v1/imagenet-8-521")).toThrow(
+      'unknown model "sdt-v1/imagenet-8-521", did you mean "sdt-v1/imagenet-8-512"?',
+    );
     expect(() => createModel("sdt-v1/resnet")).toThrow('unknown model "sdt-v1/resnet". `spikeloom models` lists them all');
     expect(() => createModel("std-v1")).toThrow('unknown system "std-v1", did you mean "sdt-v1"?');
     expect(() => createModel("yolo")).toThrow(/unknown system "yolo" \(one of .*sdt-v1/);

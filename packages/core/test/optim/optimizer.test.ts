@@ -1,15 +1,15 @@
 // Optimisers against the published update rules in float64 loops, on every device; clipping; parameter groups; their state.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { parameterFrom, type Parameter } from "../../src/nn/module.ts";
 import * as nn from "../../src/nn/index.ts";
+import { type Parameter, parameterFrom } from "../../src/nn/module.ts";
 import { AdamW, clipGradNorm, gradNorm, type Optimizer, SGD, weightDecayGroups } from "../../src/optim/optimizer.ts";
 import type { DeviceName } from "../../src/runtime/device.ts";
 import { device } from "../../src/runtime/engine.ts";
 import { SpikeloomError } from "../../src/runtime/error.ts";
+import { PLIF } from "../../src/spiking/index.ts";
 import { keep, scope } from "../../src/tensor/scope.ts";
 import { backward } from "../../src/tensor/tape.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { PLIF } from "../../src/spiking/index.ts";
 import { compiledDevices, numbers, start } from "../gradcheck.ts";
 import { close } from "../tensor/support.ts";
 import "../../src/tensor/methods.ts";
@@ -42,7 +42,8 @@ function compare(
     setGradient(p, gradient);
     optimizer.lr = 0.1 / step;
     optimizer.step();
-    for (let i = 0; i < values.length; i++) values[i] = rule(values[i] as number, gradient[i] as number, step, state[i] as number[], 0.1 / step);
+    for (let i = 0; i < values.length; i++)
+      values[i] = rule(values[i] as number, gradient[i] as number, step, state[i] as number[], 0.1 / step);
     close(p.dataSync(), values, 10 ** -digits, `step ${step}`);
   }
   expect(optimizer.steps).toBe(STEPS);
@@ -58,7 +59,11 @@ describe.each(DEVICES)("on %s", (name, digits) => {
     [20011, { weightDecay: 0 }],
   ] as const)("AdamW of %d elements %o", (size, settings) => {
     const p = make(size, 1);
-    const { betas: [b1, b2] = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = settings as { betas?: [number, number]; eps?: number; weightDecay?: number };
+    const {
+      betas: [b1, b2] = [0.9, 0.999],
+      eps = 1e-8,
+      weightDecay = 0.01,
+    } = settings as { betas?: [number, number]; eps?: number; weightDecay?: number };
     compare(
       new AdamW([p], settings),
       p,
@@ -81,7 +86,12 @@ describe.each(DEVICES)("on %s", (name, digits) => {
     [20011, { momentum: 0.8, nesterov: true, weightDecay: 0.01 }],
   ] as const)("SGD of %d elements %o", (size, settings) => {
     const p = make(size, 2);
-    const { momentum = 0, dampening = 0, weightDecay = 0, nesterov = false } = settings as Partial<ConstructorParameters<typeof SGD>[1] & object>;
+    const {
+      momentum = 0,
+      dampening = 0,
+      weightDecay = 0,
+      nesterov = false,
+    } = settings as Partial<ConstructorParameters<typeof SGD>[1] & object>;
     compare(
       new SGD([p], settings),
       p,
@@ -140,7 +150,13 @@ describe("groups", () => {
   it("have settings of their own; a parameter without gradient stays", () => {
     const [a, b, c] = [make(1, 1), make(1, 2), make(1, 3)];
     const before = [a, b, c].map((p) => p.itemSync());
-    const optimizer = new SGD([{ parameters: [a], lr: 0.5 }, { parameters: [b, c], weightDecay: 0 }], { lr: 0.1, weightDecay: 1 });
+    const optimizer = new SGD(
+      [
+        { parameters: [a], lr: 0.5 },
+        { parameters: [b, c], weightDecay: 0 },
+      ],
+      { lr: 0.1, weightDecay: 1 },
+    );
     setGradient(a, [2]);
     setGradient(b, [2]);
     const versions = [a, b, c].map((p) => p.version);

@@ -3,15 +3,88 @@ import { expect, it } from "vitest";
 import { lrAt, type Schedule } from "../../src/optim/schedule.ts";
 
 const TABLES: [Schedule, [number, number][]][] = [
-  [{ name: "constant", lr: 0.2, epochs: 3 }, [[0, 0.2], [1.7, 0.2], [9, 0.2]]],
-  [{ name: "constant", lr: 0.2, epochs: 9, warmupEpochs: 4, warmupLr: 0.04 }, [[0, 0.04], [1, 0.08], [2.5, 0.14], [4, 0.2], [8, 0.2]]],
-  [{ name: "cosine", lr: 1, epochs: 6 }, [[0, 1], [1, (2 + Math.sqrt(3)) / 4], [2, 0.75], [3, 0.5], [4.5, (2 - Math.SQRT2) / 4], [6, 0], [7, 0]]],
+  [
+    { name: "constant", lr: 0.2, epochs: 3 },
+    [
+      [0, 0.2],
+      [1.7, 0.2],
+      [9, 0.2],
+    ],
+  ],
+  [
+    { name: "constant", lr: 0.2, epochs: 9, warmupEpochs: 4, warmupLr: 0.04 },
+    [
+      [0, 0.04],
+      [1, 0.08],
+      [2.5, 0.14],
+      [4, 0.2],
+      [8, 0.2],
+    ],
+  ],
+  [
+    { name: "cosine", lr: 1, epochs: 6 },
+    [
+      [0, 1],
+      [1, (2 + Math.sqrt(3)) / 4],
+      [2, 0.75],
+      [3, 0.5],
+      [4.5, (2 - Math.SQRT2) / 4],
+      [6, 0],
+      [7, 0],
+    ],
+  ],
   // Warm-up is not taken off the decay: at 3 the cosine is half way.
-  [{ name: "cosine", lr: 1, epochs: 6, minLr: 0.2, warmupEpochs: 2 }, [[0, 0], [1, 0.5], [2, 0.8], [3, 0.6], [6, 0.2], [100, 0.2]]],
-  [{ name: "linear", lr: 1, epochs: 4, minLr: 0.2 }, [[0, 1], [1, 0.8], [2.5, 0.5], [4, 0.2], [5, 0.2]]],
-  [{ name: "linear", lr: 1, epochs: 4, warmupEpochs: 1, warmupLr: 0.1 }, [[0, 0.1], [0.5, 0.55], [1, 0.75], [3, 0.25], [4, 0]]],
-  [{ name: "step", lr: 1, epochs: 9, decayEpochs: 2, decayRate: 0.5, minLr: 0.2 }, [[0, 1], [1.99, 1], [2, 0.5], [3.5, 0.5], [4, 0.25], [6, 0.2], [50, 0.2]]],
-  [{ name: "step", lr: 0.3, epochs: 90 }, [[29, 0.3], [30, 0.03], [60, 0.003]]],
+  [
+    { name: "cosine", lr: 1, epochs: 6, minLr: 0.2, warmupEpochs: 2 },
+    [
+      [0, 0],
+      [1, 0.5],
+      [2, 0.8],
+      [3, 0.6],
+      [6, 0.2],
+      [100, 0.2],
+    ],
+  ],
+  [
+    { name: "linear", lr: 1, epochs: 4, minLr: 0.2 },
+    [
+      [0, 1],
+      [1, 0.8],
+      [2.5, 0.5],
+      [4, 0.2],
+      [5, 0.2],
+    ],
+  ],
+  [
+    { name: "linear", lr: 1, epochs: 4, warmupEpochs: 1, warmupLr: 0.1 },
+    [
+      [0, 0.1],
+      [0.5, 0.55],
+      [1, 0.75],
+      [3, 0.25],
+      [4, 0],
+    ],
+  ],
+  [
+    { name: "step", lr: 1, epochs: 9, decayEpochs: 2, decayRate: 0.5, minLr: 0.2 },
+    [
+      [0, 1],
+      [1.99, 1],
+      [2, 0.5],
+      [3.5, 0.5],
+      [4, 0.25],
+      [6, 0.2],
+      [50, 0.2],
+    ],
+  ],
+  [
+    { name: "step", lr: 0.3, epochs: 90 },
+    [
+      [29, 0.3],
+      [30, 0.03],
+      [60, 0.003],
+    ],
+  ],
 ];
 
 it.each(TABLES)("%o", (schedule, table) => {
@@ -19,5 +92,7 @@ it.each(TABLES)("%o", (schedule, table) => {
 });
 
 it("an unknown name is refused", () => {
-  expect(() => lrAt({ name: "cosin" as "cosine", lr: 1, epochs: 1 }, 0)).toThrow('schedule: unknown name "cosin" (one of constant, cosine, step, linear)');
+  expect(() => lrAt({ name: "cosin" as "cosine", lr: 1, epochs: 1 }, 0)).toThrow(
+    'schedule: unknown name "cosin" (one of constant, cosine, step, linear)',
+  );
 });

@@ -24,7 +24,10 @@ const take = (heap: Heap, bytes: number): Taken | null => {
   return place && { slab: place.slab, offset: place.offset, size: rounded(bytes) };
 };
 
-const slab = fc.record({ offset: fc.integer({ min: 0, max: 8 }).map((n) => n * ALIGN), bytes: fc.integer({ min: 1, max: 200 }).map((n) => n * ALIGN) });
+const slab = fc.record({
+  offset: fc.integer({ min: 0, max: 8 }).map((n) => n * ALIGN),
+  bytes: fc.integer({ min: 1, max: 200 }).map((n) => n * ALIGN),
+});
 // Takes of some bytes (0 too), gives of the k-th piece held.
 const action = fc.oneof(
   { weight: 3, arbitrary: fc.record({ take: fc.oneof(fc.integer({ min: 0, max: 300 }), fc.integer({ min: 0, max: 6000 })) }) },
@@ -48,7 +51,8 @@ describe("random takes and gives", () => {
             expect(piece.offset).toBeGreaterThanOrEqual(offset);
             expect(piece.offset + piece.size).toBeLessThanOrEqual(offset + bytes);
             for (const other of held)
-              if (other.slab === piece.slab) expect(piece.offset + piece.size <= other.offset || other.offset + other.size <= piece.offset).toBe(true);
+              if (other.slab === piece.slab)
+                expect(piece.offset + piece.size <= other.offset || other.offset + other.size <= piece.offset).toBe(true);
             held.push(piece);
             used += piece.size;
             peak = Math.max(peak, used);

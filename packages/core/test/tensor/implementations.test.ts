@@ -1,16 +1,19 @@
 /** Operations with several implementations: each can be forced, they agree, and a wrong name is told. */
 import { afterEach, describe, expect, it } from "vitest";
 import { engineInfo, init, noGrad, scope, tensor } from "../../src/index.ts";
+import { denseViews, resetDenseViews } from "../../src/tensor/ops/common.ts";
 import { conv2d } from "../../src/tensor/ops/conv.ts";
 import { matmul } from "../../src/tensor/ops/matmul.ts";
-import { denseViews, resetDenseViews } from "../../src/tensor/ops/common.ts";
 
 const random = (n: number, seed: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(seed + i * 12.9898) * 0.5);
 
 /** Values and weight gradients of a convolution and a product fed with spikes. */
 function results(): number[][] {
   return scope(() => {
-    const x = tensor(random(2 * 5 * 5 * 37, 1).map((v) => (v > 0.2 ? 1 : 0)), [2, 5, 5, 37]).toSpikes();
+    const x = tensor(
+      random(2 * 5 * 5 * 37, 1).map((v) => (v > 0.2 ? 1 : 0)),
+      [2, 5, 5, 37],
+    ).toSpikes();
     const w = tensor(random(3 * 3 * 37 * 11, 2), [3, 3, 37, 11]);
     const v = tensor(random(37 * 11, 3), [37, 11]);
     w.requiresGrad = v.requiresGrad = true;
@@ -54,7 +57,9 @@ describe("implementations of spike products", () => {
   it("are named in the error of a wrong choice, and the engine goes on as before", async () => {
     await init({ device: "wasm", threads: 1 });
     await expect(init({ device: "wasm", implementations: { spikeProduct: "evnt" as "event" } })).rejects.toThrow(/did you mean "event"/);
-    await expect(init({ device: "wasm", implementations: { spikeproduct: "event" } as never })).rejects.toThrow(/did you mean "spikeProduct"/);
+    await expect(init({ device: "wasm", implementations: { spikeproduct: "event" } as never })).rejects.toThrow(
+      /did you mean "spikeProduct"/,
+    );
     expect(engineInfo().device).toBe("wasm");
     process.env.SPIKELOOM_IMPLEMENTATIONS = "nonsense";
     await expect(init({ device: "wasm" })).rejects.toThrow(/operation=name/);

@@ -24,11 +24,20 @@ const steps = Array.from({ length: T }, (_, t) => t);
 const averaged = (b: number) => Array.from({ length: K }, (_, k) => mean(steps.map((t) => row(t, b)[k] as number)));
 
 const loss = (options: ClassificationLoss, soft?: number[][]): number =>
-  scope(() => classificationLoss(tensor(Float64Array.from(logits), [T, B, K], "f32"), soft ? tensor(soft) : tensor(Int32Array.from(labels)), options).itemSync());
+  scope(() =>
+    classificationLoss(
+      tensor(Float64Array.from(logits), [T, B, K], "f32"),
+      soft ? tensor(soft) : tensor(Int32Array.from(labels)),
+      options,
+    ).itemSync(),
+  );
 
 it("is the cross-entropy of the mean over time, with label smoothing", () => {
   for (const labelSmoothing of [0, 0.1])
-    expect(loss({ labelSmoothing })).toBeCloseTo(mean(labels.map((label, b) => crossEntropy(averaged(b), smoothed(label, labelSmoothing)))), 12);
+    expect(loss({ labelSmoothing })).toBeCloseTo(
+      mean(labels.map((label, b) => crossEntropy(averaged(b), smoothed(label, labelSmoothing)))),
+      12,
+    );
 });
 
 it("takes soft targets", () => {

@@ -74,7 +74,17 @@ export const sgd = (model: nn.Module) => new SGD(model.parameters(), { lr: 0.05,
 
 /** Start the engine anew and put a trainer at the beginning of its run. */
 export async function trainer(setup: Setup = {}): Promise<Trainer> {
-  const { device = "wasm", threads = 1, seed = 3, model: make = () => new Net(), optimizer = adamw, samples = 64, batchSize = 16, shift = 0, ...rest } = setup;
+  const {
+    device = "wasm",
+    threads = 1,
+    seed = 3,
+    model: make = () => new Net(),
+    optimizer = adamw,
+    samples = 64,
+    batchSize = 16,
+    shift = 0,
+    ...rest
+  } = setup;
   await init({ device, threads, seed, native: ADDON });
   const model = make();
   const loader = new Loader(images(samples), {

@@ -7,7 +7,7 @@ import type { Module, Parameter } from "../../src/nn/module.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../../src/runtime/error.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
-import type { EpochEvent, StepEvent, Trainer, TrainEvent } from "../../src/train/trainer.ts";
+import type { EpochEvent, StepEvent, TrainEvent, Trainer } from "../../src/train/trainer.ts";
 import { ADDON, compiledDevices } from "../gradcheck.ts";
 import { adamw, advance, images, type Setup, sgd, tinySdt, trainer, weights } from "./support.ts";
 
@@ -67,8 +67,14 @@ describe("a run", () => {
     for (const s of steps) expect(s.gradNorm).toBeGreaterThan(0.01);
     const [first, second] = all.filter((e): e is EpochEvent => e.type === "epoch") as [EpochEvent, EpochEvent];
     const mean = (from: StepEvent[], of: (s: StepEvent) => number) => from.reduce((n, s) => n + of(s) * s.images, 0) / 40;
-    expect(first.loss).toBeCloseTo(mean(steps.slice(0, 3), (s) => s.loss), 10);
-    expect(second.accuracy).toBeCloseTo(mean(steps.slice(3), (s) => s.accuracy), 10);
+    expect(first.loss).toBeCloseTo(
+      mean(steps.slice(0, 3), (s) => s.loss),
+      10,
+    );
+    expect(second.accuracy).toBeCloseTo(
+      mean(steps.slice(3), (s) => s.accuracy),
+      10,
+    );
     expect([first.step, second.step, first.test?.samples]).toEqual([3, 6, 12]);
     expect(second.lr).toBe((steps[5] as StepEvent).lr);
     expect(t.options.model.training).toBe(true);
@@ -77,9 +83,11 @@ describe("a run", () => {
 
   it("moves the learning rate every step, or every epoch", async () => {
     const schedule = { name: "linear", lr: 0.01, epochs: 2 } as const;
-    const rates = async (schedulePer: "step" | "epoch") => (await events(await trainer({ samples: 32, schedule, schedulePer }))).map((e) => e.lr);
+    const rates = async (schedulePer: "step" | "epoch") =>
+      (await events(await trainer({ samples: 32, schedule, schedulePer }))).map((e) => e.lr);
     const expected = { step: [0.01, 0.0075, 0.0075, 0.005, 0.0025, 0.0025], epoch: [0.01, 0.01, 0.01, 0.005, 0.005, 0.005] };
-    for (const per of ["step", "epoch"] as const) (await rates(per)).forEach((lr, i) => expect(lr, `${per} ${i}`).toBeCloseTo(expected[per][i] as number, 15));
+    for (const per of ["step", "epoch"] as const)
+      (await rates(per)).forEach((lr, i) => expect(lr, `${per} ${i}`).toBeCloseTo(expected[per][i] as number, 15));
   });
 
   it("with accumulated batches makes the steps of a run with large ones", async () => {
@@ -172,7 +180,8 @@ describe("a stopped run", () => {
   it("that was aborted by its signal loses no batch and no test", async () => {
     const testLoader = () => new Loader(images(20, 9), { batchSize: 5, mean: [0.3], std: [0.25] });
     const options: Setup = { samples: 48, shift: 1 };
-    const summary = (all: TrainEvent[]) => all.map((e) => ({ ...e, seconds: 0, ...(e.type === "epoch" && e.test ? { test: { ...e.test, seconds: 0 } } : {}) }));
+    const summary = (all: TrainEvent[]) =>
+      all.map((e) => ({ ...e, seconds: 0, ...(e.type === "epoch" && e.test ? { test: { ...e.test, seconds: 0 } } : {}) }));
     const whole = await trainer({ ...options, testLoader: testLoader() });
     const expected = summary(await events(whole));
     const bytes = whole.checkpoint();
@@ -251,7 +260,9 @@ describe("a checkpoint that is wrong changes nothing:", () => {
   it("weights alone, or the file of another program", async () => {
     const { t, before } = await started();
     const file = (metadata: Record<string, string>) => safetensors.encode(t.options.model.stateDict(), metadata);
-    expect(() => t.restore(file({}), "w.safetensors")).toThrow('w.safetensors: no training checkpoint (its metadata has no "spikeloom" entry)');
+    expect(() => t.restore(file({}), "w.safetensors")).toThrow(
+      'w.safetensors: no training checkpoint (its metadata has no "spikeloom" entry)',
+    );
     expect(() => t.restore(file({ spikeloom: "null" }), "w.safetensors")).toThrow(FormatError);
     expect(() => t.restore(new TextEncoder().encode("not a checkpoint"), "w.safetensors")).toThrow(FormatError);
     expect(t.checkpoint()).toEqual(before);
@@ -292,7 +303,9 @@ describe("numbers that are not finite stop the run and name where they began:", 
   it("a weight of the last layer", async () => {
     const t = await trainer();
     plant(t.options.model, "fc.weight", Number.NaN);
-    expect(await failure(t)).toMatch(/^the loss is NaN at step 1 \(epoch 1\): the weight "fc\.weight" is not finite\. Lower the learning rate/);
+    expect(await failure(t)).toMatch(
+      /^the loss is NaN at step 1 \(epoch 1\): the weight "fc\.weight" is not finite\. Lower the learning rate/,
+    );
   });
 
   it("a weight before neurons, which stay silent and hide it from the loss", async () => {
@@ -325,7 +338,9 @@ describe("numbers that are not finite stop the run and name where they began:", 
     t.restore(start);
     expect([t.steps, weights(t.options.model)]).toEqual([0, before]);
     plant(t.options.model, "conv.weight", Number.NaN);
-    expect(() => t.checkpoint()).toThrow('checkpoint: "model.conv.weight" is not finite; it is not saved, so that the last good checkpoint stays');
+    expect(() => t.checkpoint()).toThrow(
+      'checkpoint: "model.conv.weight" is not finite; it is not saved, so that the last good checkpoint stays',
+    );
   });
 });
 
@@ -357,7 +372,9 @@ describe("evaluate", () => {
     const model = tinySdt();
     const loader = new Loader(images(20, 2), { batchSize: 5 });
     const control = new AbortController();
-    await expect(evaluate(model, loader, { signal: control.signal, onBatch: (done) => done >= 10 && control.abort() })).rejects.toThrow("abort");
+    await expect(evaluate(model, loader, { signal: control.signal, onBatch: (done) => done >= 10 && control.abort() })).rejects.toThrow(
+      "abort",
+    );
     expect(model.training).toBe(true);
     expect((await evaluate(model, loader)).samples).toBe(20);
   });

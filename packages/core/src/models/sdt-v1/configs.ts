@@ -75,6 +75,7 @@ export function checkConfig(config: SDTConfig): SDTConfig {
   if (config.spikeMode !== "lif" && config.spikeMode !== "plif") fail("spikeMode", '"lif" or "plif"');
   if (typeof config.dvsMode !== "boolean") fail("dvsMode", "true or false");
   if (typeof config.tet !== "boolean") fail("tet", "true or false");
-  if (!Array.isArray(imageSize) || imageSize.length !== 2 || !imageSize.every((n) => Number.isInteger(n) && n > 0)) fail("imageSize", "two positive integers [H, W]");
+  if (!Array.isArray(imageSize) || imageSize.length !== 2 || !imageSize.every((n) => Number.isInteger(n) && n > 0))
+    fail("imageSize", "two positive integers [H, W]");
   return config;
 }
