@@ -1,0 +1,4 @@
+import { nativeBuilt, paritySuite } from "./suite.ts";
+
+paritySuite("wasm");
+if (nativeBuilt) paritySuite("native");
