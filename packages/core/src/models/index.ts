@@ -2,3 +2,4 @@
 export * from "./official.ts";
 export * from "./registry.ts";
 export * as sdtV1 from "./sdt-v1/index.ts";
+export * from "./system.ts";

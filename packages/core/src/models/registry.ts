@@ -1,34 +1,8 @@
 /** The zoo: every system with its named configurations; models are made by name. */
 import type { Module } from "../nn/module.ts";
 import { nearest, SpikeloomError } from "../runtime/error.ts";
-import type { Tensor } from "../tensor/tensor.ts";
-import type { OfficialKind } from "./official.ts";
 import { sdtV1 } from "./sdt-v1/index.ts";
-
-/** Where one block looks: for each sample a picture of rates in 0..1, before and after its attention mask. */
-export interface AttentionMap {
-  block: string;
-  width: number;
-  height: number;
-  before: Float64Array[];
-  after: Float64Array[];
-}
-
-/** What the registry knows of a system. `C` is its configuration type. */
-export interface System<C = Record<string, unknown>> {
-  /** Its folder's and its fixtures' name. */
-  name: string;
-  title: string;
-  /** Where it was published. */
-  paper: string;
-  configs: Readonly<Record<string, C>>;
-  /** @throws SpikeloomError for a wrong configuration. */
-  build(config: C): Module;
-  /** What each block attends to, where the system has spiking attention. */
-  attention?(module: Module, input: Tensor): AttentionMap[];
-  /** Parts and whole in the official code's terms. */
-  official: Readonly<Record<string, OfficialKind>>;
-}
+import type { System } from "./system.ts";
 
 export const systems: readonly System[] = [sdtV1 as unknown as System];
 

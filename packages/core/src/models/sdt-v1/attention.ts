@@ -6,7 +6,7 @@ import { withTaps } from "../../nn/module.ts";
 import { scope } from "../../tensor/scope.ts";
 import { noGrad } from "../../tensor/tape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { AttentionMap } from "../registry.ts";
+import type { AttentionMap } from "../system.ts";
 import type { SpikeDrivenTransformer } from "./model.ts";
 
 /** Maps of every block for a batch: rates averaged over T and channels. */

@@ -1,5 +1,5 @@
 /** Spike-driven Transformer V1: the system's entry in the zoo. */
-import type { System } from "../registry.ts";
+import type { System } from "../system.ts";
 import { attentionMaps } from "./attention.ts";
 import { checkConfig, configs, type SDTConfig } from "./configs.ts";
 import { SpikeDrivenTransformer } from "./model.ts";
