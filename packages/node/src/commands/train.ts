@@ -89,7 +89,7 @@ export async function run(options: TrainOptions): Promise<number> {
     "weights",
     safetensors.encode(model.stateDict(), { format: "pt", model: recipe.model.name, config: JSON.stringify(recipe.model.config) }),
   );
-  const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set)));
+  const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set), { loss: lossOf(recipe) }));
   const { rates, samples, energy } = inspect(model, system, testLoader(recipe, set), set.entry.classes);
   const report: ReportData = {
     name: recipe.name,
