@@ -9,6 +9,7 @@ export default defineConfig({
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 2 } },
     testTimeout: 60_000,
+    hookTimeout: 60_000,
     allowOnly: false,
     reporters: ["default", "./scripts/summary-reporter.ts"],
   },

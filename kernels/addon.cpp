@@ -15,6 +15,9 @@
 #include "generated/constants.h"
 #include "pool.h"
 
+// Far below the 20 bits that a claim has for tiles, so that late claims never carry into the next field.
+static const uint32_t MAX_TILES = 1u << 16;
+
 struct Sleep {
   std::mutex mutex;
   std::condition_variable changed;
@@ -150,9 +153,14 @@ static napi_value open_engine(napi_env env, napi_callback_info info) {
     }
     e->scratch.push_back(static_cast<char*>(p));
   }
-  for (uint32_t i = 1; i < threads; i++) {
-    char* scratch = e->scratch[i];
-    e->workers.emplace_back([e, scratch] { work(e->pool, scratch); });
+  // The system may refuse a thread (a limit of processes): tiles then go to the workers that did start.
+  try {
+    for (uint32_t i = 1; i < threads; i++) {
+      char* scratch = e->scratch[i];
+      e->workers.emplace_back([e, scratch] { work(e->pool, scratch); });
+    }
+  } catch (...) {
+    e->threads = 1 + (uint32_t)e->workers.size();
   }
   napi_add_env_cleanup_hook(env, [](void* p) { static_cast<Engine*>(p)->shut(); }, e);
   napi_create_external(env, e, nullptr, nullptr, &handle);
@@ -167,7 +175,7 @@ static napi_value run(napi_env env, napi_callback_info info) {
   uint32_t kernel = 0, tiles = 0;
   napi_get_value_uint32(env, argv[1], &kernel);
   napi_get_value_uint32(env, argv[2], &tiles);
-  if (!e || !e->open || kernel >= KERNEL_COUNT) return fail(env, "run: closed device or unknown kernel");
+  if (!e || !e->open || kernel >= KERNEL_COUNT || tiles > MAX_TILES) return fail(env, "run: closed device, unknown kernel or too many tiles");
   run_job(e->pool, e->kernels[kernel], e->args, tiles, e->threads, e->scratch[0]);
   return nullptr;
 }

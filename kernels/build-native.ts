@@ -34,10 +34,10 @@ const ISAS: Record<string, Record<string, string[]>> = {
   arm64: { neon: [] },
 };
 
-/** The first C++ compiler that answers (`CXX`, c++, g++, clang++), or undefined. */
+/** The first C++ compiler that answers (the one that CXX names; else c++, g++, clang++), or undefined. */
 export function findCompiler(): string | undefined {
-  for (const name of [process.env.CXX, "c++", "g++", "clang++"]) {
-    if (!name) continue;
+  // A compiler that was named is the one that is meant.
+  for (const name of process.env.CXX ? [process.env.CXX] : ["c++", "g++", "clang++"]) {
     try {
       execFileSync(name, ["--version"], { stdio: "ignore" });
       return name;

@@ -5,6 +5,9 @@
 struct Segment {
   int32_t ky, kx;
 };
+// What a product leaves of the scratch memory holds the segments of the largest window.
+static_assert((BLOCK_ROWS * ROW_STRIDE + BLOCK_COLS * BLOCK_DEPTH) * sizeof(float) + BLOCK_ROWS * sizeof(float*) +
+                  CONV_LIMITS_TAPS * sizeof(Segment) <= SCRATCH_BYTES, "scratch");
 
 // Patches of a convolution's input: row = output pixel, column = (segment, offset in it).
 //
@@ -163,6 +166,7 @@ struct Tap {
   const float* x;
   const float* w;
 };
+static_assert(CONV_LIMITS_TAPS * sizeof(Tap) <= SCRATCH_BYTES, "scratch");
 
 // y[0..c) = start + sum over taps of x * w, channel by channel.
 INLINE void sum_taps(const Tap* taps, int64_t count, const float* start, float* y, int64_t c) {

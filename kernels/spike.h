@@ -16,10 +16,11 @@
 #define SPIKE_COLS (SPIKE_VECS * LANES)
 // Scratch: the packed rows, the lists (one word of bits gives at most 32 entries; decoding may write 16 past the end), and tables.
 #define SPIKE_ROW_BYTES (48 << 10)
-#define SPIKE_LIST_BYTES (640 << 10)
-#define SPIKE_LIST_WORDS (SPIKE_LIST_BYTES / 128)
+#define SPIKE_LIST_WORDS CONV_LIMITS_WORDS
+#define SPIKE_LIST_BYTES (SPIKE_LIST_WORDS * 128)
 // Output pixels of a block.
 #define SPIKE_PIXELS 1024
+static_assert(SPIKE_ROW_BYTES + SPIKE_LIST_BYTES + 256 + (2 * SPIKE_LIST_WORDS + 16 + SPIKE_PIXELS) * 4 <= SCRATCH_BYTES, "scratch");
 
 struct SpikeScratch {
   float* rows;
@@ -222,6 +223,8 @@ static void spike_conv_rows(const spike_conv2d_args& a, char* memory, int64_t be
         used += least(h, (take - 1) * sh + tall);
         rows += take;
       }
+      // A window row beyond CONV_LIMITS breaks the contract; stop rather than stand still.
+      if (rows == 0) __builtin_trap();
       // A few pixels touch so few rows of the weights that copying all of them would cost more; the sums are the same.
       const bool direct = rows * wide <= 16 && planes == 1 && co % LANES == 0 && columns * ci * co < (1 << 29);
       const int64_t row_bytes = direct ? co * 4 : vecs * LANES * 4;

@@ -28,6 +28,7 @@ struct Scratch {
 // enter(c0, width, height) and leave(c0, width, height); block(row, rows, c0, width) is one of them.
 template <class Enter, class Block, class Leave>
 INLINE void walk(int64_t first, int64_t last, int64_t c, int64_t limit, Enter enter, Block block, Leave leave) {
+  if (c == 0) return;
   const int64_t most = c < limit ? c : limit, height = limit / most;
   for (int64_t c0 = 0; c0 < c; c0 += most) {
     const int64_t width = c - c0 < most ? c - c0 : most;

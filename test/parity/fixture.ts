@@ -30,6 +30,7 @@ export interface Stored {
   first16?: number[];
   last16?: number[];
   strided64?: number[];
+  spike_count?: number;
 }
 
 interface Rule {

@@ -35,7 +35,8 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
 export function checksFor({ system, kind }: Fixture): KindChecks | undefined {
   const unit = UNITS[`${system}/${kind}`];
   if (unit) return unit;
-  return models.systems.find((s) => s.name === system)?.official[kind] ? moduleChecks : undefined;
+  const official = models.systems.find((s) => s.name === system)?.official ?? {};
+  return Object.hasOwn(official, kind) ? moduleChecks : undefined;
 }
 
 /** Run one fixture on the device in use. An unknown kind fails. */

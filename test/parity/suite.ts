@@ -14,7 +14,7 @@ export const committed = fixtureFiles(fileURLToPath(new URL("../fixtures/parity"
 
 /** Too long for every test run on that device: they belong to `npm run parity`. */
 const LONG: Record<DeviceName, RegExp> = {
-  reference: /^full_(imagenet_8_(384|512)|gesture|cifar10_2_512|cifar10dvs)/,
+  reference: /^full_(imagenet|gesture|cifar10_2_512|cifar10dvs)/,
   wasm: /^full_(imagenet_8_(384|512)|gesture)/,
   native: /^full_imagenet_8_512/,
 };

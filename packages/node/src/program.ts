@@ -38,7 +38,7 @@ export interface MainOptions {
 export async function main(args: readonly string[], options: MainOptions = {}): Promise<number> {
   const { commands = COMMANDS, out = (text) => process.stdout.write(text), err = (text) => process.stderr.write(text) } = options;
   // `spikeloom models | head` closes the pipe early: that is no error.
-  process.stdout.on("error", stopAtClosedPipe);
+  if (!process.stdout.listeners("error").includes(stopAtClosedPipe)) process.stdout.on("error", stopAtClosedPipe);
   let code = 0;
   const start = async (work: Promise<unknown>) => {
     const result = await work;
@@ -51,14 +51,14 @@ export async function main(args: readonly string[], options: MainOptions = {}): 
     if (error instanceof CommanderError) return error.exitCode;
     err(`${describe(error)}\n`);
     return 1;
-  } finally {
-    process.stdout.off("error", stopAtClosedPipe);
   }
 }
 
 function stopAtClosedPipe(error: NodeJS.ErrnoException): void {
-  if (error.code === "EPIPE") process.exit(0);
-  throw error;
+  if (error.code !== "EPIPE") throw error;
+  // A training saves and stops, as at Ctrl-C; anything else has nobody left to talk to.
+  if (process.listenerCount("SIGINT")) process.emit("SIGINT");
+  else process.exit(0);
 }
 
 /** An error as its user reads it. The variable SPIKELOOM_DEBUG adds the stack. */

@@ -76,7 +76,7 @@ export interface ReportHistory {
     readonly trainAccuracy?: number | null;
     readonly testLoss?: number | null;
     readonly testAccuracy?: number | null;
-    /** On the test set, 0 to 1. */
+    /** Mean over the epoch's training batches, 0 to 1. */
     readonly firingRate?: number | null;
     readonly seconds?: number;
   }[];

@@ -154,7 +154,7 @@ function curvesSection({ steps, epochs }: ReportHistory): Markup {
       scale: "zero",
       series: [
         { name: "training batches", points: perStep((s) => s.firingRate) },
-        { name: "test", points: perEpoch((e) => e.firingRate), marks: true },
+        { name: "mean of the epoch", points: perEpoch((e) => e.firingRate), marks: true },
       ],
     }),
   ];

@@ -3,7 +3,7 @@
  * needs), model.safetensors (weights alone, under PyTorch's keys), report.html, summary.json. Every file but the log is written whole
  * or not at all.
  */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SpikeloomError } from "spikeloom";
 import { diskError, readFileChecked, writeFileAtomic } from "./files.ts";
@@ -19,6 +19,18 @@ export const FILES = {
   summary: "summary.json",
 } as const;
 
+const LOCK = "run.lock";
+
+function isAlive(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid < 1) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
 export class RunFolder {
   readonly path: string;
 
@@ -32,6 +44,43 @@ export class RunFolder {
 
   has(name: keyof typeof FILES): boolean {
     return existsSync(this.file(name));
+  }
+
+  /**
+   * Claim the folder for this process, making it where it is not there. @throws SpikeloomError while another process trains in it
+   */
+  lock(): void {
+    const path = join(this.path, LOCK);
+    try {
+      mkdirSync(this.path, { recursive: true });
+      for (;;) {
+        try {
+          writeFileSync(path, String(process.pid), { flag: "wx" });
+          return;
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+        }
+        const owner = Number(readFileSync(path, "utf8"));
+        if (isAlive(owner))
+          throw new SpikeloomError(
+            `${this.path} is in use: process ${owner} trains in it. Wait for it, or choose another folder (--out DIR)`,
+          );
+        // Its process is gone (killed, or a machine that died).
+        rmSync(path, { force: true });
+      }
+    } catch (error) {
+      throw error instanceof SpikeloomError ? error : diskError(error, `cannot make the run's folder ${this.path}`);
+    }
+  }
+
+  unlock(): void {
+    rmSync(join(this.path, LOCK), { force: true });
+    try {
+      // A run that failed before it began leaves nothing.
+      rmdirSync(this.path);
+    } catch {
+      // It is not empty: it holds the run.
+    }
   }
 
   /** Make the folder for a new run. @throws SpikeloomError when it already holds one. */

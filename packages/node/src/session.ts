@@ -76,6 +76,8 @@ export function buildModel(
       throw new SpikeloomError(
         `model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}: set model.config.${key}=${expected}`,
       );
+  if (recipe.train.loss.tet && config.tet === false)
+    throw new SpikeloomError("train.loss.tet needs the logits of every step: set model.config.tet=true");
   return { model: system.build(config), system, config };
 }
 

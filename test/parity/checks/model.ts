@@ -30,7 +30,9 @@ export function moduleChecks(fixture: Fixture, double: boolean): Check[] {
 
 function oneModule(fixture: Fixture, kind: models.OfficialKind, double: boolean): Check[] {
   return scope(() => {
-    const module = kind.build(fixture.config);
+    const build = () => kind.build(fixture.config);
+    // A fixture without results is about names and shapes.
+    const module = fixture.outputs ? build() : nn.init.withoutDraws(build);
     try {
       const checks = names(fixture, module);
       if (!fixture.outputs) return checks;

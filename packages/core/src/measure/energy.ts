@@ -34,6 +34,11 @@ export interface EnergyOptions {
   firstLayer?: "T" | "once";
   /** Is the input a still image repeated T times (then `firstLayer: "once"` applies)? Default: the input has no axes [T, B]. */
   still?: boolean;
+  /**
+   * T, where a layer's input does not say it by its axes: layers fed with [T * B, ...] are then seen as T steps, and those whose first
+   * axis is neither T nor a multiple of it as one.
+   */
+  timeSteps?: number;
 }
 
 export interface LayerEnergy {
@@ -91,7 +96,7 @@ export function energy(model: Module, input: Tensor, options: EnergyOptions = {}
   const names = new Map([...model.namedModules()].map(([name, m]) => [m, name]));
   const layers: LayerEnergy[] = [];
   let samples = 0;
-  const training = model.training;
+  const restore = model.modes();
   model.eval();
   try {
     scope(() =>
@@ -102,7 +107,7 @@ export function energy(model: Module, input: Tensor, options: EnergyOptions = {}
             if (!(x instanceof Tensor) || !(output instanceof Tensor)) return;
             const still = options.still ?? !(input.shape[0] === x.shape[0] && input.shape[1] === x.shape[1]);
             const once = firstLayer === "once" && still && layers.length === 0;
-            const { row, batch } = account(names.get(m) ?? "", m, x, output, costs, once);
+            const { row, batch } = account(names.get(m) ?? "", m, x, output, costs, once, options.timeSteps);
             samples = Math.max(samples, batch);
             layers.push(row);
           },
@@ -111,7 +116,7 @@ export function energy(model: Module, input: Tensor, options: EnergyOptions = {}
       ),
     );
   } finally {
-    model.train(training);
+    restore();
   }
   if (!layers.length) throw new SpikeloomError("measure.energy: the model ran no convolution or linear layer");
   const sum = (key: "denseOps" | "synOps" | "macs" | "acs" | "energy" | "annEnergy") => layers.reduce((n, l) => n + l[key], 0);
@@ -207,24 +212,24 @@ function account(
   output: Tensor,
   costs: EnergyCosts,
   once: boolean,
+  givenSteps: number | undefined,
 ): { row: LayerEnergy; batch: number } {
   const g = geometry(m, x, output);
   // What stands before the layer's own axes: [T, B] and positions that share the weights (tokens), or [B] for a network without time.
   const leading = x.shape.slice(0, x.rank - g.axes);
-  const timeSteps = leading.length > 1 ? (leading[0] as number) : 1;
-  const batch = leading[leading.length > 1 ? 1 : 0] ?? 1;
-  const positions = leading.slice(2).reduce((a, b) => a * b, 1);
+  const { timeSteps, batch, shared } = leadingAxes(leading, givenSteps);
+  const positions = leading.slice(shared).reduce((a, b) => a * b, 1);
   const denseOps = (positions * g.oh * g.ow * g.cout * g.kh * g.kw * g.cin) / g.groups;
   const spikes = x.dtype === "spikes";
   let synOps = denseOps * (once ? 1 : timeSteps);
   let rate: { rate: number; perStep: number[] } | null = null;
   if (spikes) {
-    rate = firingOf(x);
+    rate = firingOf(x, timeSteps);
     synOps = countSynOps(x, g) / batch;
   }
   const macs = spikes ? 0 : synOps;
   const acs = spikes ? synOps : 0;
-  const sample = (shape: readonly number[]) => shape.slice(Math.min(leading.length, 2));
+  const sample = (shape: readonly number[]) => shape.slice(Math.min(leading.length, shared));
   return {
     batch,
     row: {
@@ -245,6 +250,16 @@ function account(
       rule: spikes ? "AC: spikes in" : once ? "MAC: float in, once" : "MAC: float in, every step",
     },
   };
+}
+
+/** Steps and samples in the axes before a layer's own, and how many of those axes they take. */
+function leadingAxes(leading: readonly number[], steps: number | undefined): { timeSteps: number; batch: number; shared: number } {
+  const [first = 1, second] = leading;
+  if (steps === undefined)
+    return second === undefined ? { timeSteps: 1, batch: first, shared: 1 } : { timeSteps: first, batch: second, shared: 2 };
+  if (second !== undefined && first === steps) return { timeSteps: steps, batch: second, shared: 2 };
+  if (first % steps === 0 && first > steps) return { timeSteps: steps, batch: first / steps, shared: 1 };
+  return { timeSteps: 1, batch: first, shared: 1 };
 }
 
 /** Additions caused by the spikes of x: every unit of a spike adds one weight at each output it reaches. */

@@ -17,10 +17,9 @@ export interface FiringRate {
   perStep: number[];
 }
 
-/** Rates of a tensor of spikes or floats [T, ...]: entries that are not zero. */
-export function firingOf(t: Tensor): { rate: number; value: number; perStep: number[] } {
+/** Rates of a tensor of spikes or floats [T, ...]: entries that are not zero, in all and in each of `steps` equal parts. */
+export function firingOf(t: Tensor, steps = t.rank > 1 ? (t.shape[0] as number) : 1): { rate: number; value: number; perStep: number[] } {
   const values = t.dataSync();
-  const steps = t.rank > 1 ? (t.shape[0] as number) : 1;
   const n = values.length / steps;
   let total = 0;
   let sum = 0;
@@ -41,7 +40,7 @@ export function firingOf(t: Tensor): { rate: number; value: number; perStep: num
 export function firingRates(model: Module, input: Tensor): FiringRate[] {
   const names = new Map([...model.namedModules()].map(([name, m]) => [m, name]));
   const out: FiringRate[] = [];
-  const training = model.training;
+  const restore = model.modes();
   model.eval();
   try {
     scope(() =>
@@ -57,7 +56,7 @@ export function firingRates(model: Module, input: Tensor): FiringRate[] {
       ),
     );
   } finally {
-    model.train(training);
+    restore();
   }
   return out;
 }

@@ -20,8 +20,25 @@ function fileShape(p: Parameter): Shape {
   return p.layout?.shape ?? p.shape;
 }
 
+let drawing = true;
+
+/**
+ * Run `fn` while random initialisers leave values unset and draw nothing: to build a network for its shapes, or before all its
+ * values are loaded.
+ */
+export function withoutDraws<R>(fn: () => R): R {
+  const before = drawing;
+  drawing = false;
+  try {
+    return fn();
+  } finally {
+    drawing = before;
+  }
+}
+
 /** Write values given in PyTorch's order. */
 function write(p: Parameter, draw: (shape: Shape) => Tensor): Parameter {
+  if (!drawing) return p;
   scope(() => {
     const shape = fileShape(p);
     const axes = p.layout?.axes ?? shape.map((_, i) => i);

@@ -137,6 +137,14 @@ export abstract class Module {
     return this.train(false);
   }
 
+  /** The training flags of this module and all below, as a function that puts them back. */
+  modes(): () => void {
+    const flags = [...this.namedModules()].map(([, m]) => [m, m.training] as const);
+    return () => {
+      for (const [m, training] of flags) m.training = training;
+    };
+  }
+
   zeroGrad(): void {
     for (const p of this.parameters()) {
       p.grad?.dispose();

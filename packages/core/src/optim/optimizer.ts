@@ -10,11 +10,12 @@ import { tilesFor } from "../runtime/device.ts";
 import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { detachedScope, keep } from "../tensor/scope.ts";
+import { sameShape, show } from "../tensor/shape.ts";
 import { type Tensor, zeros } from "../tensor/tensor.ts";
 
 export interface ParameterGroup {
   parameters: readonly Parameter[];
-  /** Overrides of this group. */
+  /** Overrides of this group. Its own rate follows the schedule in proportion to the optimiser's. */
   lr?: number;
   weightDecay?: number;
 }
@@ -45,9 +46,13 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
   /** The gradient is multiplied by this before use (clipping, accumulation). */
   gradScale = 1;
   private readonly state = new Map<Parameter, Map<string, Tensor>>();
+  /** Updates of each parameter: one that was frozen at first has fewer than the others. */
+  protected readonly updates = new Map<Parameter, number>();
+  private readonly firstLr: number;
 
   constructor(parameters: Parameters, settings: S) {
     this.settings = settings;
+    this.firstLr = settings.lr || 1;
     this.groups = isGroups(parameters) ? parameters : [{ parameters: parameters as readonly Parameter[] }];
     for (const [name, value] of Object.entries(settings))
       if (typeof value === "number" && (!Number.isFinite(value) || value < 0))
@@ -82,9 +87,14 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
     for (const group of this.groups)
       for (const p of group.parameters) {
         if (!p.grad) continue;
+        if (p.grad.dtype !== "f32" || !sameShape(p.grad.shape, p.shape))
+          throw new SpikeloomError(
+            `${this.constructor.name}: the gradient of a parameter of shape ${show(p.shape)} must be f32 of that shape, found ${p.grad.dtype} ${show(p.grad.shape)}`,
+          );
+        this.updates.set(p, (this.updates.get(p) ?? 0) + 1);
         this.update(p, p.grad, {
           ...this.settings,
-          lr: group.lr ?? this.settings.lr,
+          lr: group.lr === undefined ? this.settings.lr : group.lr * (this.settings.lr / this.firstLr),
           weightDecay: group.weightDecay ?? this.settings.weightDecay,
         });
         p.version++;
@@ -112,6 +122,8 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
     const out = new Map<string, { shape: readonly number[]; data: Float32Array | Float64Array }>();
     this.parameters().forEach((p, i) => {
       for (const [name, t] of this.state.get(p) ?? []) out.set(`${i}.${name}`, { shape: t.shape, data: t.dataSync() as Float32Array });
+      const updates = this.updates.get(p);
+      if (updates !== undefined) out.set(`${i}.step`, { shape: [], data: Float64Array.of(updates) });
     });
     return out;
   }
@@ -122,18 +134,22 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
     const found = [...tensors].map(([key, { data }]) => {
       const [index, slot] = key.split(".") as [string, string];
       const p = parameters[Number(index)];
-      if (!p || !this.slots.includes(slot) || data.length !== p.size)
+      if (!p || !(slot === "step" ? data.length === 1 : this.slots.includes(slot) && data.length === p.size))
         throw new SpikeloomError(`${this.name}: state "${key}" of ${data.length} values fits no parameter of this model`);
       return { p, slot, data };
     });
     this.dispose();
-    for (const { p, slot, data } of found) this.slot(p, slot).tensor.set(data);
+    for (const { p, slot, data } of found) {
+      if (slot === "step") this.updates.set(p, data[0] as number);
+      else this.slot(p, slot).tensor.set(data);
+    }
     this.steps = steps;
   }
 
   dispose(): void {
     for (const slots of this.state.values()) for (const t of slots.values()) t.dispose();
     this.state.clear();
+    this.updates.clear();
   }
 }
 
@@ -191,6 +207,7 @@ export class AdamW extends Optimizer<AdamWSettings> {
   protected update(p: Parameter, gradient: Tensor, { lr, betas: [beta1, beta2], eps, weightDecay }: AdamWSettings): void {
     const m = this.slot(p, "exp_avg").tensor;
     const v = this.slot(p, "exp_avg_sq").tensor;
+    const updates = this.updates.get(p) as number;
     device().run(
       "adamw",
       {
@@ -204,8 +221,8 @@ export class AdamW extends Optimizer<AdamWSettings> {
         beta2,
         eps,
         weightDecay,
-        bias1: 1 - powInt(beta1, this.steps),
-        bias2: 1 - powInt(beta2, this.steps),
+        bias1: 1 - powInt(beta1, updates),
+        bias2: 1 - powInt(beta2, updates),
         gradScale: this.gradScale,
       },
       tilesFor(p.size, 4),

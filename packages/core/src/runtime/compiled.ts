@@ -32,6 +32,7 @@ export abstract class CompiledDevice implements Device {
   abstract close(): void;
 
   alloc(type: ElementType, length: number): Storage {
+    if (!Number.isSafeInteger(length) || length < 0) throw new SpikeloomError(`internal: memory for ${length} elements was asked for`);
     const bytes = length * BYTES[type];
     let place = this.heap.take(bytes);
     if (!place && this.grow(bytes)) place = this.heap.take(bytes);
@@ -41,7 +42,7 @@ export abstract class CompiledDevice implements Device {
         `out of memory on device ${this.name}: ${mib(bytes)} more asked for, ${mib(used)} in use, ${mib(reserved)} reserved. Use a smaller batch, fewer time steps, or checkpoint() parts of the model`,
       );
     }
-    return { type, length, slab: place.slab, address: this.slab(place.slab).base + place.offset, refs: 1 };
+    return { type, length, slab: place.slab, address: this.slab(place.slab).base + place.offset, refs: 1, version: 0 };
   }
 
   free(storage: Storage): void {

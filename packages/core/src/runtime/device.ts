@@ -20,6 +20,8 @@ export interface Storage {
   /** Where the elements live in JavaScript memory: see `Device.view`. */
   readonly slab: number;
   refs: number;
+  /** Raised by every change in place; see the tape. */
+  version: number;
 }
 
 /** Arguments of kernel K: a storage (or null where optional) for each pointer, a number for the rest. */

@@ -4,7 +4,7 @@
 import type { Device, DeviceName, Storage } from "./device.ts";
 import { nearest, SpikeloomError } from "./error.ts";
 import { environment, nodeBuiltin, processors } from "./host.ts";
-import { forceImplementations, type ImplementationChoice, parseImplementations } from "./implementations.ts";
+import { checkImplementations, forceImplementations, type ImplementationChoice, parseImplementations } from "./implementations.ts";
 import { createNative } from "./native.ts";
 import { Rng } from "./random.ts";
 import { createReference } from "./reference.ts";
@@ -35,6 +35,8 @@ export interface EngineInfo {
 
 const DEVICES = ["reference", "wasm", "native", "auto"] as const;
 
+const MAX_THREADS = 256;
+
 let current: Device | undefined;
 let rng = new Rng(0);
 let seedOfRun = 0;
@@ -50,15 +52,16 @@ export async function init(options: InitOptions = {}): Promise<EngineInfo> {
     const near = nearest(wanted, DEVICES);
     throw new SpikeloomError(`init: unknown device "${wanted}"${near ? `, did you mean "${near}"?` : ""} (one of ${DEVICES.join(", ")})`);
   }
-  const threads = Number(environment("SPIKELOOM_THREADS") ?? options.threads ?? processors());
-  if (!Number.isInteger(threads) || threads < 1 || threads > 256)
-    throw new SpikeloomError(`init: threads must be an integer from 1 to 256, got ${environment("SPIKELOOM_THREADS") ?? options.threads}`);
+  const asked = environment("SPIKELOOM_THREADS") ?? options.threads;
+  const threads = Number(asked ?? Math.min(processors(), MAX_THREADS));
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS)
+    throw new SpikeloomError(`init: threads must be an integer from 1 to ${MAX_THREADS}, got ${asked}`);
   const seed = options.seed ?? 0;
   if (!Number.isSafeInteger(seed) || seed < 0) throw new SpikeloomError(`init: seed must be an integer from 0 to 2^53 - 1, got ${seed}`);
   const path = options.native ?? environment("SPIKELOOM_NATIVE");
   const isa = environment("SPIKELOOM_ISA") ?? options.isa;
   const named = environment("SPIKELOOM_IMPLEMENTATIONS");
-  forceImplementations(named === undefined ? (options.implementations ?? {}) : parseImplementations(named));
+  const implementations = checkImplementations(named === undefined ? (options.implementations ?? {}) : parseImplementations(named));
 
   let next: Device;
   if (wanted === "reference") next = createReference();
@@ -71,6 +74,7 @@ export async function init(options: InitOptions = {}): Promise<EngineInfo> {
 
   current?.close();
   current = next;
+  forceImplementations(implementations);
   generation++;
   rng = new Rng(seed);
   seedOfRun = seed;

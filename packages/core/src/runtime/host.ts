@@ -13,6 +13,12 @@ export function nodeBuiltin<M extends keyof NodeModules>(name: M): NodeModules[M
   return host.getBuiltinModule?.(name) as NodeModules[M] | undefined;
 }
 
+/** Node's process, or undefined outside Node. */
+export function nodeProcess(): { dlopen(module: { exports: unknown }, path: string): void } | undefined {
+  const host = (globalThis as { process?: { dlopen?: unknown; versions?: { node?: string } } }).process;
+  return host?.versions?.node && host.dlopen ? (host as { dlopen(module: { exports: unknown }, path: string): void }) : undefined;
+}
+
 /** An environment variable, or undefined (always so in a browser). */
 export function environment(name: string): string | undefined {
   const value = (globalThis as { process?: { env?: Record<string, string | undefined> } }).process?.env?.[name];

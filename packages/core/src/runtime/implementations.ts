@@ -20,8 +20,8 @@ export type ImplementationChoice = { readonly [O in Operation]?: (typeof IMPLEME
 
 let forced: ImplementationChoice = {};
 
-/** Force implementations (and forget what was forced before). @throws SpikeloomError for an unknown operation or name */
-export function forceImplementations(choice: Readonly<Record<string, string | undefined>>): void {
+/** The choice, checked. @throws SpikeloomError for an unknown operation or name */
+export function checkImplementations(choice: Readonly<Record<string, string | undefined>>): ImplementationChoice {
   for (const [operation, name] of Object.entries(choice)) {
     const known = (IMPLEMENTATIONS as Readonly<Record<string, readonly string[]>>)[operation];
     if (!known)
@@ -29,7 +29,17 @@ export function forceImplementations(choice: Readonly<Record<string, string | un
     if (name !== undefined && !known.includes(name))
       throw new SpikeloomError(`implementations: ${operation} has no implementation "${name}"${hint(name, known)}`);
   }
-  forced = choice as ImplementationChoice;
+  return choice as ImplementationChoice;
+}
+
+/** Force implementations, and forget what was forced before. */
+export function forceImplementations(choice: ImplementationChoice): void {
+  forced = choice;
+}
+
+/** What is forced now, for a checkpoint to remember. */
+export function forcedImplementations(): ImplementationChoice {
+  return forced;
 }
 
 /** The choice that text such as `spikeProduct=dense` makes. */

@@ -521,6 +521,12 @@ export function spikeGradUnits(ci: number, co: number): number {
 /** Most steps (times states) that the neuron kernels keep for a block in scratch memory; most registers of a program. */
 export const NEURON_LIMITS = { history: 4096, registers: 96 } as const;
 
+/**
+ * What the tables of the convolution kernels hold. `taps`: most kh * kw of a window, dense or depth-wise. `words`: most words of one plane
+ * of spikes that one window row may span, `ceil(ci / 32) * min(w, (kw - 1) * dw + 1)`, in `spike_conv2d`.
+ */
+export const CONV_LIMITS = { taps: 65536, words: 5120 } as const;
+
 /** Bytes of scratch memory that a kernel finds for its thread. */
 export const SCRATCH_BYTES = 1 << 20;
 

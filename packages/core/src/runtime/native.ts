@@ -5,7 +5,7 @@
  */
 import { ARGUMENT_SLOTS, CompiledDevice } from "./compiled.ts";
 import { SpikeloomError } from "./error.ts";
-import { nodeBuiltin } from "./host.ts";
+import { nodeProcess } from "./host.ts";
 import { kernelTableHash } from "./kernel-table.ts";
 
 const SLAB_BYTES = 64 << 20;
@@ -29,11 +29,14 @@ export interface NativeOptions {
 
 /** @throws SpikeloomError when the addon cannot be loaded or the instruction set does not exist here. */
 export function createNative({ path, threads, isa }: NativeOptions): NativeDevice {
-  const module = nodeBuiltin("node:module");
-  if (!module) throw new SpikeloomError('device native: only Node can load the addon; use device: "wasm"');
+  const host = nodeProcess();
+  if (!host) throw new SpikeloomError('device native: only Node can load the addon; use device: "wasm"');
   let addon: Addon;
   try {
-    addon = module.createRequire(import.meta.url)(path) as Addon;
+    // Not `require`, which would run a path that ends in .js.
+    const module = { exports: {} };
+    host.dlopen(module, path);
+    addon = module.exports as Addon;
   } catch (error) {
     throw new SpikeloomError(
       `device native: cannot load the addon ${path}: ${error instanceof Error ? error.message : error}. Build it anew`,

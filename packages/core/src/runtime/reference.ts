@@ -29,7 +29,7 @@ class ReferenceDevice implements Device {
             : new Uint32Array(length);
     this.used += array.byteLength;
     this.peak = Math.max(this.peak, this.used);
-    return { type, length, address: 0, slab: 0, refs: 1, array } as ReferenceStorage;
+    return { type, length, address: 0, slab: 0, refs: 1, version: 0, array } as ReferenceStorage;
   }
 
   free(storage: Storage): void {

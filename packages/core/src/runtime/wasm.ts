@@ -74,7 +74,8 @@ class WasmDevice extends CompiledDevice {
     this.argsAddress = base;
     this.scratch = align(base + ARGUMENT_SLOTS * 8);
     const heapStart = align(this.scratch + threads * (SCRATCH_BYTES + STACK_BYTES));
-    this.extend(heapStart + GROWTH_BYTES);
+    if (!this.extend(heapStart + GROWTH_BYTES))
+      throw new SpikeloomError("this host gives WebAssembly too little memory to start: close other work, or use fewer threads");
     this.heap.add(0, heapStart, this.end - heapStart);
     for (let i = 1; i < threads; i++) {
       const scratch = this.scratch + i * (SCRATCH_BYTES + STACK_BYTES);
@@ -168,6 +169,9 @@ function startWorker(data: {
     const url = URL.createObjectURL(new Blob([`onmessage = (e) => (${WORKER_BODY})(e.data)`], { type: "text/javascript" }));
     const worker = new Worker(url);
     worker.postMessage(data);
+    // The worker has read its source by the time it answers or fails; a refusal (a strict content policy) comes as an event.
+    worker.onerror = (event) => event.preventDefault();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
     return worker;
   } catch {
     return undefined;

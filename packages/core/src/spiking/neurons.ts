@@ -15,7 +15,7 @@ import { sigmoid as sigmoidOf } from "../tensor/ops/elementwise.ts";
 import { expand } from "../tensor/ops/layout.ts";
 import { keep } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, sizeOf, wrong } from "../tensor/shape.ts";
-import { applyMany, type OpDefinition } from "../tensor/tape.ts";
+import { applyMany, isCheckpointed, type OpDefinition } from "../tensor/tape.ts";
 import { empty, emptySpikes, full, type PendingAffine, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { openWindow, type Surrogate, sigmoid, window } from "./surrogate.ts";
 
@@ -71,6 +71,10 @@ export abstract class Neuron extends Module {
   /** @returns spikes [T, ..., C] */
   forward(x: Tensor): Tensor {
     if (!this.carry) return this.fire(x);
+    if (isCheckpointed())
+      throw new SpikeloomError(
+        `${this.label}: a state carried from forward to forward cannot be repeated inside checkpoint(). Leave carry out there, or give the state to run()`,
+      );
     const before = this.carried;
     if (before) {
       const expected = this.stateShape(x.shape);
@@ -294,6 +298,13 @@ function settingsOf(kind: string, label: string, options: NeuronOptions, membran
   const reset = options.reset ?? (options.vReset === null ? "soft" : "hard");
   const vReset = reset === "hard" ? (options.vReset ?? 0) : 0;
   const { levels = 1, norm = 1, rounding } = membrane;
+  if (typeof surrogate !== "object" || surrogate === null || !("kind" in surrogate && "p0" in surrogate))
+    wrong(
+      label,
+      "surrogate",
+      "a surrogate, such as snn.surrogate.atan()",
+      typeof surrogate === "object" ? "another object" : (String(surrogate).split("\n")[0] as string),
+    );
   for (const [argument, value] of Object.entries({ vThreshold, vReset, norm }))
     if (!Number.isFinite(value)) wrong(label, argument, "a finite number", String(value));
   if (!Number.isInteger(levels) || levels < 1 || levels > 255) wrong(label, "levels", "an integer from 1 to 255", String(levels));
@@ -461,7 +472,15 @@ export class Quant extends BuiltIn {
   override forward(x: Tensor): Tensor {
     if (x.rank < 1) wrong(this.label, "x", "of shape [..., C]", show(x.shape));
     const c = x.shape[x.rank - 1] as number;
-    const call = { rule: this.settings, steps: 1, rows: x.size / c, c, hasState: false, hasRate: false, givesState: false };
+    const call = {
+      rule: this.settings,
+      steps: 1,
+      rows: sizeOf(x.shape.slice(0, -1)),
+      c,
+      hasState: false,
+      hasRate: false,
+      givesState: false,
+    };
     return applyMany(neuronOp, [x], call)[0] as Tensor;
   }
 }

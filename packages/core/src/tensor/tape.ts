@@ -10,13 +10,12 @@ import { device, randomness } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { adopt, detachedScope, keep, scope } from "./scope.ts";
 import { sameShape, show, wrong } from "./shape.ts";
-import { empty, full, type Tensor } from "./tensor.ts";
+import { empty, full, type Tensor, youngest } from "./tensor.ts";
 
 /** What forward hands to backward. */
 export class Context {
   private readonly tensors: Tensor[] = [];
   private readonly versions: number[] = [];
-  private readonly sources: (Tensor | null)[] = [];
   /** Which inputs want a gradient (all false when nothing is recorded). */
   readonly needs: readonly boolean[];
   /** Plain values for backward. */
@@ -38,17 +37,16 @@ export class Context {
       const alias = t.alias();
       keep(alias);
       this.tensors.push(alias);
-      this.versions.push(t.version);
-      this.sources.push(t.kept ? t : null);
+      this.versions.push(alias.version);
     }
   }
 
   /** What was saved, in order. */
   get saved(): Tensor[] {
-    this.sources.forEach((source, i) => {
-      if (source && source.version !== this.versions[i])
+    this.tensors.forEach((t, i) => {
+      if (t.version !== this.versions[i])
         throw new SpikeloomError(
-          `backward: a tensor of shape ${show(source.shape)} was changed in place after forward used it: step the optimiser after backward`,
+          `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
         );
     });
     return this.tensors;
@@ -58,7 +56,6 @@ export class Context {
     for (const t of this.tensors) t.dispose();
     this.tensors.length = 0;
     this.versions.length = 0;
-    this.sources.length = 0;
   }
 }
 
@@ -172,7 +169,10 @@ export function applyMany<A>(op: OpDefinition<A>, inputs: readonly Tensor[], set
   const context = new Context(needs);
   let outputs: Tensor[];
   try {
-    outputs = withRecording(false, () => scope(() => [op.forward(context, inputs, settings)].flat()));
+    // An op may hand on an input as it came: it then gets a handle of its own, since the node hangs on the output.
+    outputs = withRecording(false, () =>
+      scope(() => [op.forward(context, inputs, settings)].flat().map((t) => (inputs.includes(t) || t.kept ? t.alias() : t))),
+    );
   } catch (error) {
     context.free();
     throw error;
@@ -214,7 +214,12 @@ export interface BackwardOptions {
  * Add the gradient of `root` to `grad` of every leaf with `requiresGrad` that it depends on.
  * @throws SpikeloomError when root has no graph, or is no scalar and no gradient is given.
  */
-export function backward(root: Tensor, { gradient, retainGraph = false }: BackwardOptions = {}): void {
+export function backward(root: Tensor, options: BackwardOptions = {}): void {
+  propagate(root, options, () => true);
+}
+
+/** `backward`, whose gradients go to the leaves that `wanted` accepts. */
+function propagate(root: Tensor, { gradient, retainGraph = false }: BackwardOptions, wanted: (leaf: Tensor) => boolean): void {
   if (!root.node) {
     if (!root.requiresGrad)
       throw new SpikeloomError("backward: the tensor depends on nothing that requires a gradient (was it made inside noGrad?)");
@@ -222,6 +227,7 @@ export function backward(root: Tensor, { gradient, retainGraph = false }: Backwa
   if (!gradient && root.size !== 1) wrong("backward", "the tensor", "of one element when no gradient is given", show(root.shape));
   if (gradient && !sameShape(gradient.shape, root.shape))
     wrong("backward", "gradient", `of shape ${show(root.shape)}`, show(gradient.shape));
+  if (gradient && gradient.dtype !== "f32") wrong("backward", "gradient", "of dtype f32", gradient.dtype);
   withRecording(false, () => {
     const seed = detachedScope(() => (gradient ? gradient.alias() : full(root.shape, 1)));
     if (!root.node) return accumulateLeaf(root, seed);
@@ -235,12 +241,15 @@ export function backward(root: Tensor, { gradient, retainGraph = false }: Backwa
       for (const node of order) {
         const grads = pending.get(node);
         if (!grads) continue;
-        // A gradient passed through as it came, or given to two inputs, becomes a handle of its own for each.
+        // What was not made in this backward (a gradient passed through, a saved tensor, a constant), or goes to two inputs, becomes
+        // a handle of its own: what is accumulated into later is ours alone.
         const inputs = detachedScope(() => {
-          const seen = new Set<Tensor | null>(grads);
+          const young = youngest();
+          const seen = new Set<Tensor>();
           return node.gradients(grads).map((g) => {
             if (!g) return null;
-            if (seen.has(g)) return g.alias();
+            if (g.dtype !== "f32") throw new SpikeloomError(`${node.name}: backward gave a gradient of dtype ${g.dtype}, it must be f32`);
+            if (g.id < young || g.kept || seen.has(g)) return g.alias();
             seen.add(g);
             return g;
           });
@@ -255,7 +264,7 @@ export function backward(root: Tensor, { gradient, retainGraph = false }: Backwa
             throw new SpikeloomError(
               `${node.name}: backward gave a gradient of shape ${show(g.shape)} for input ${i} of shape ${show(edge.shape)}`,
             );
-          if (edge.leaf) accumulateLeaf(edge.leaf, g);
+          if (edge.leaf && wanted(edge.leaf)) accumulateLeaf(edge.leaf, g);
           else if (edge.node) {
             const slots = pending.get(edge.node) ?? edge.node.outputs.map(() => null);
             slots[edge.output] = sum(slots[edge.output] ?? null, g);
@@ -314,7 +323,8 @@ function accumulateLeaf(leaf: Tensor, g: Tensor): void {
 }
 
 /**
- * `grad(fn)` is a function that returns the gradients of the scalar `fn(...inputs)` with respect to its inputs.
+ * `grad(fn)` is a function that returns the gradients of the scalar `fn(...inputs)` with respect to its inputs; parameters used
+ * inside keep the gradients they have (torch.autograd.grad).
  */
 export function grad(fn: (...inputs: Tensor[]) => Tensor): (...inputs: Tensor[]) => Tensor[] {
   return (...inputs) =>
@@ -324,7 +334,12 @@ export function grad(fn: (...inputs: Tensor[]) => Tensor): (...inputs: Tensor[])
         leaf.requiresGrad = true;
         return leaf;
       });
-      backward(withRecording(true, () => fn(...leaves)));
+      const mine = new Set(leaves);
+      propagate(
+        withRecording(true, () => fn(...leaves)),
+        {},
+        (leaf) => mine.has(leaf),
+      );
       return leaves.map((leaf) => {
         const g = leaf.grad ?? full(leaf.shape, 0);
         leaf.grad = null;
@@ -350,7 +365,7 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
       name: "checkpoint",
       forward(ctx) {
         ctx.save(...inputs);
-        const y = fn(...inputs);
+        const y = inCheckpoint(() => fn(...inputs));
         // The graph hangs on the result, so it must not be a tensor that was there before.
         return y.kept || inputs.includes(y) ? y.alias() : y;
       },
@@ -365,7 +380,7 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
               leaf.requiresGrad = ctx.needs[i] as boolean;
               return leaf;
             });
-            const y = fn(...leaves);
+            const y = inCheckpoint(() => fn(...leaves));
             if (y.node || y.requiresGrad) backward(y, { gradient: g as Tensor });
             return [
               ...leaves.map((leaf) => {
@@ -394,6 +409,21 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
 }
 
 let recomputing = 0;
+let checkpointed = 0;
+
+function inCheckpoint<R>(fn: () => R): R {
+  checkpointed++;
+  try {
+    return fn();
+  } finally {
+    checkpointed--;
+  }
+}
+
+/** Is this inside a checkpointed part? What changes with every run (a state carried on) cannot be repeated there. */
+export function isCheckpointed(): boolean {
+  return checkpointed > 0;
+}
 
 /** Is a checkpointed part being run for the second time? Running statistics must then stay as they are. */
 export function isRecomputing(): boolean {

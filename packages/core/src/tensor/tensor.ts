@@ -53,6 +53,13 @@ export function wordsOf(c: number): number {
 
 export interface Tensor extends TensorMethods {}
 
+let made = 0;
+
+/** The id that the next tensor will have. */
+export function youngest(): number {
+  return made;
+}
+
 // biome-ignore lint/suspicious/noUnsafeDeclarationMerging: methods.ts attaches what the interface declares
 export class Tensor {
   readonly shape: Shape;
@@ -62,8 +69,8 @@ export class Tensor {
   requiresGrad = false;
   /** Gradient of a leaf after `backward`, f32 of the same shape. */
   grad: Tensor | null = null;
-  /** Raised by every in-place change; the tape refuses a saved tensor whose version moved. */
-  version = 0;
+  /** Grows with every tensor made: the younger of two has the larger. */
+  readonly id = made++;
   /** The op that made this tensor, and which of its outputs it is. */
   node: Node | null = null;
   output = 0;
@@ -89,6 +96,15 @@ export class Tensor {
     this.spikes = spikes;
     this.pendingParts = pending;
     track(this);
+  }
+
+  /** Raised by every change in place, through any handle on this memory; the tape refuses a saved tensor whose version moved. */
+  get version(): number {
+    return this.stored?.version ?? 0;
+  }
+
+  set version(value: number) {
+    this.storage.version = value;
   }
 
   get rank(): number {
@@ -121,7 +137,7 @@ export class Tensor {
   private materialise(): void {
     const { x, scale, shift } = this.pendingParts as PendingAffine;
     const c = this.shape[this.rank - 1] as number;
-    const rows = this.size / c;
+    const rows = sizeOf(this.shape.slice(0, -1));
     const y = device().alloc("f32", this.size);
     device().run("affine", { x: x.storage, scale: scale.storage, shift: shift.storage, y, rows, c }, tilesFor(rows, c));
     this.stored = y;
@@ -201,19 +217,26 @@ export class Tensor {
 export function denseStorage(t: Tensor): Storage {
   const { planes, scale } = t.spikes as SpikeFormat;
   const c = t.shape[t.rank - 1] as number;
-  const rows = t.size / c;
+  const rows = sizeOf(t.shape.slice(0, -1));
   const y = device().alloc("f32", t.size);
   device().run("spike_unpack", { x: t.storage, y, rows, c, planes, scale }, tilesFor(rows, c));
   return y;
 }
 
+function checkShape(shape: Shape): void {
+  for (const d of shape) if (!Number.isSafeInteger(d) || d < 0) wrong("tensor", "every size of the shape", "an integer >= 0", show(shape));
+  if (!Number.isSafeInteger(sizeOf(shape))) wrong("tensor", "the shape", "of fewer than 2^53 elements", show(shape));
+}
+
 /** An uninitialised tensor. */
 export function empty(shape: Shape, dtype: Exclude<DType, "spikes"> = "f32"): Tensor {
+  checkShape(shape);
   return new Tensor(shape, dtype, device().alloc(ELEMENT_OF[dtype], sizeOf(shape)));
 }
 
 /** An uninitialised spike tensor. */
 export function emptySpikes(shape: Shape, format: SpikeFormat = { planes: 1, scale: 1 }): Tensor {
+  checkShape(shape);
   const c = shape[shape.length - 1];
   if (c === undefined) wrong("spikes", "the shape", "of rank 1 or more", "[]");
   const rows = c === 0 ? 0 : sizeOf(shape) / c;
@@ -246,7 +269,7 @@ export function tensor(data: NestedNumbers | TypedArray, shape?: Shape, dtype?: 
   const found = typed ? [data.length] : shapeOfNested(data as NestedNumbers);
   const flat = typed ? data : Array.isArray(data) ? (data.flat(Number.POSITIVE_INFINITY) as number[]) : [data as number];
   const dims = shape ?? found;
-  for (const d of dims) if (!Number.isInteger(d) || d < 0) wrong("tensor", "every size of the shape", "an integer >= 0", show(dims));
+  checkShape(dims);
   if (sizeOf(dims) !== flat.length) wrong("tensor", "the shape", `of ${flat.length} elements`, `${show(dims)} (${sizeOf(dims)})`);
   const t = empty(dims, kind);
   device()

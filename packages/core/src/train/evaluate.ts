@@ -36,7 +36,7 @@ export async function evaluate(
   const { classes, length } = loader.dataset;
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   const predictions: number[] = [];
-  const training = model.training;
+  const restore = model.modes();
   let total = 0;
   let correct = 0;
   // A loader that was left in the middle begins anew.
@@ -66,7 +66,7 @@ export async function evaluate(
       await pause();
     }
   } finally {
-    model.train(training);
+    restore();
   }
   const samples = predictions.length;
   return {

@@ -9,16 +9,19 @@ import type { Loader, LoaderState } from "../data/loader.ts";
 import { type NdArray, toFloat64 } from "../formats/array.ts";
 import * as safetensors from "../formats/safetensors.ts";
 import { crc32 } from "../formats/zip.ts";
-import { type Module, withForwardHook } from "../nn/module.ts";
+import { type Module, StateBuffer, withForwardHook } from "../nn/module.ts";
 import { clipGradNorm, gradNorm, type Optimizer } from "../optim/optimizer.ts";
 import { lrAt, type Schedule } from "../optim/schedule.ts";
 import type { TypedArray } from "../runtime/device.ts";
 import { engineInfo, randomness } from "../runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../runtime/error.ts";
+import { forcedImplementations, type ImplementationChoice } from "../runtime/implementations.ts";
+import { kernelTableHash } from "../runtime/kernel-table.ts";
 import type { RngState } from "../runtime/random.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { spikeStats } from "../tensor/ops/spikes.ts";
 import { detachedScope, keep, scope } from "../tensor/scope.ts";
+import { sameShape, show } from "../tensor/shape.ts";
 import { noGrad } from "../tensor/tape.ts";
 import { Tensor, tensor } from "../tensor/tensor.ts";
 import { type Evaluation, evaluate } from "./evaluate.ts";
@@ -107,6 +110,9 @@ interface CheckpointState {
   rng: RngState;
   isa: string;
   device: string;
+  /** What else decides the last bits: the kernels' interface, and implementations that were forced. */
+  kernels: number;
+  implementations: ImplementationChoice;
 }
 
 export class Trainer {
@@ -189,7 +195,8 @@ export class Trainer {
     const measured = rateEvery > 0 && (loader.batch - 1) % rateEvery === 0;
     const rates = { spikes: 0, neurons: 0 };
     let norm: number | undefined;
-    const { value, correct } = scope(() => {
+    const rewind = this.standing();
+    const { value, correct } = restoring(rewind, () => {
       const input = tensor(x, xShape);
       const targets = tensor(y);
       const logits: Tensor = measured
@@ -200,7 +207,7 @@ export class Trainer {
         : model.forward(input);
       const loss = classificationLoss(logits, targets, lossOptions);
       const value = loss.itemSync();
-      if (!Number.isFinite(value)) throw new SpikeloomError(this.blame(`the loss is ${value}`, input));
+      if (!Number.isFinite(value)) throw new SpikeloomError(this.blame(`the loss is ${value}`, input, rewind));
       const guesses = noGrad(() => (logits.rank === 3 ? mean(logits, 0) : logits).argmax(-1).dataSync());
       let correct = 0;
       for (let i = 0; i < y.length; i++) if (guesses[i] === y[i]) correct++;
@@ -212,7 +219,7 @@ export class Trainer {
         optimizer.gradScale = 1 / (inGroup + 1);
         // Spikes hide what is not finite from the loss: a neuron whose membrane is NaN is only silent.
         norm = clipNorm === undefined ? gradNorm(optimizer.parameters()) * optimizer.gradScale : clipGradNorm(optimizer, clipNorm);
-        if (!Number.isFinite(norm)) throw new SpikeloomError(this.blame(`the gradient's norm is ${norm}`, input));
+        if (!Number.isFinite(norm)) throw new SpikeloomError(this.blame(`the gradient's norm is ${norm}`, input, rewind));
         optimizer.step();
       }
       return { value, correct };
@@ -246,8 +253,18 @@ export class Trainer {
     return event;
   }
 
+  /** Puts back what a forward changes beside the weights: running statistics, and where the random streams stand. */
+  private standing(): () => void {
+    const buffers = [...this.options.model.namedState()].flatMap(([, t]) => (t instanceof StateBuffer ? [[t, t.dataSync()] as const] : []));
+    const draws = randomness().state();
+    return () => {
+      for (const [t, values] of buffers) t.set(values);
+      randomness().restore(draws);
+    };
+  }
+
   /** Say where something not finite came from: a weight, the first module whose output is not finite, or a gradient. */
-  private blame(what: string, input: Tensor): string {
+  private blame(what: string, input: Tensor, rewind: () => void): string {
     const { model, loader } = this.options;
     const names = new Map([...model.namedModules()].map(([name, m]) => [m, name || "the model"]));
     const found = `${what} at step ${this.step + 1} (epoch ${loader.epoch + 1})`;
@@ -255,6 +272,7 @@ export class Trainer {
     for (const [name, p] of model.namedParameters()) if (!finite(p)) return `${found}: the weight "${name}" is not finite. ${mend}`;
     if (!finite(input)) return `${found}: the input itself is not finite. ${mend}`;
     let first: string | undefined;
+    rewind();
     noGrad(() =>
       withForwardHook(
         (m, _inputs, output) => {
@@ -291,6 +309,8 @@ export class Trainer {
       rng: randomness().state(),
       isa,
       device,
+      kernels: kernelTableHash(),
+      implementations: forcedImplementations(),
     };
     for (const [name, { data }] of tensors)
       if (!(data instanceof BigInt64Array) && !(data as Float32Array).every(Number.isFinite))
@@ -320,6 +340,12 @@ export class Trainer {
       );
     const part = (prefix: string) =>
       new Map([...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value] as const));
+    const gradients = part("gradient.");
+    for (const [index, a] of gradients) {
+      const p = optimizer.parameters()[Number(index)];
+      if (!p || !sameShape(p.shape, a.shape))
+        throw new FormatError(`${name}: the gradient ${index} of shape ${show(a.shape)} fits no parameter of this model`);
+    }
     const before = { loader: loader.state(), model: model.stateDict() };
     try {
       loader.restore(state.loader);
@@ -332,7 +358,7 @@ export class Trainer {
     }
     const parameters = optimizer.parameters();
     optimizer.zeroGrad();
-    for (const [index, a] of part("gradient.")) {
+    for (const [index, a] of gradients) {
       const p = parameters[Number(index)];
       if (p) p.grad = detachedScope(() => keep(tensor(toFloat64(a), a.shape, "f32")));
     }
@@ -342,7 +368,19 @@ export class Trainer {
     this.totals = { ...state.totals };
     if (here.isa !== state.isa)
       return `the run was made on ${state.device} (${state.isa}), this is ${here.device} (${here.isa}): it goes on, but not bit for bit`;
+    if (state.kernels !== kernelTableHash() || JSON.stringify(state.implementations) !== JSON.stringify(forcedImplementations()))
+      return "the run was made with another version of the kernels, or with other implementations forced: it goes on, but not bit for bit";
     return undefined;
+  }
+}
+
+/** `scope(fn)`, and `rewind` when it fails: a step that could not be made leaves nothing behind. */
+function restoring<R>(rewind: () => void, fn: () => R): R {
+  try {
+    return scope(fn);
+  } catch (error) {
+    rewind();
+    throw error;
   }
 }
 

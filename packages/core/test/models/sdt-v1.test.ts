@@ -2,6 +2,7 @@
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createModel, findSystem, modelNames, resolveModel } from "../../src/models/registry.ts";
 import { Block, type SpikeDrivenTransformer } from "../../src/models/sdt-v1/index.ts";
+import { withoutDraws } from "../../src/nn/init.ts";
 import type { Module } from "../../src/nn/module.ts";
 import { device, init } from "../../src/runtime/engine.ts";
 import { SpikeloomError } from "../../src/runtime/error.ts";
@@ -41,7 +42,7 @@ describe("the named configurations", () => {
 
   it.each(OFFICIAL)("%s: %d parameters, %d keys", (name, parameters, keys, overrides = {}) => {
     scope(() => {
-      const model = createModel(`sdt-v1/${name}`, overrides);
+      const model = withoutDraws(() => createModel(`sdt-v1/${name}`, overrides));
       expect([model.parameterCount(), model.stateShapes().size]).toEqual([parameters, keys]);
       model.dispose();
     });

@@ -130,6 +130,21 @@ describe("initial values", () => {
     expect(new Set(bias!.dataSync())).toEqual(new Set([0]));
     expect(() => nn.init.kaimingUniform_(bias!)).toThrow("init: fans need a weight of two or more axes, found [40]");
   });
+
+  it("are not drawn where only shapes are wanted, and the stream stays where it was", () => {
+    const before = randomness().state();
+    const net = nn.init.withoutDraws(() => new nn.Sequential(new nn.Linear(3, 4), new nn.BatchNorm1d(4)));
+    expect(randomness().state()).toEqual(before);
+    expect(shapesOf(net)).toMatchObject({ "0.weight": [4, 3], "1.running_var": [4] });
+    expect([...(net.stateDict().get("1.weight") as nn.StateEntry).data]).toEqual([1, 1, 1, 1]);
+    expect(() =>
+      nn.init.withoutDraws(() => {
+        throw new Error("x");
+      }),
+    ).toThrow("x");
+    new nn.Linear(3, 4);
+    expect(randomness().state()).not.toEqual(before);
+  });
 });
 
 describe("forward and gradients", () => {

@@ -98,7 +98,16 @@ describe("a run", () => {
       return net;
     };
     const final = async (setup: Setup) => {
-      const t = await trainer({ device: "reference", model, samples: 32, epochs: 1, schedulePer: "epoch", rateEvery: 0, ...setup });
+      const t = await trainer({
+        device: "reference",
+        model,
+        optimizer: sgd,
+        samples: 32,
+        epochs: 1,
+        schedulePer: "epoch",
+        rateEvery: 0,
+        ...setup,
+      });
       await advance(t);
       expect(t.options.optimizer.steps).toBe(2);
       return weights(t.options.model);

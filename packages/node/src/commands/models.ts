@@ -1,5 +1,5 @@
 /** `spikeloom models`: the zoo; for one name its configuration, parameter count and every state-dict key with its PyTorch shape. */
-import { init, models, scope } from "spikeloom";
+import { init, models, nn, scope } from "spikeloom";
 import { table } from "../table.ts";
 
 export interface ModelsOptions {
@@ -47,7 +47,7 @@ export async function run({ name, json }: ModelsOptions): Promise<void> {
 function entryOf(name: string): Entry {
   const { system, config } = models.resolveModel(name);
   return scope(() => {
-    const model = system.build(config);
+    const model = nn.init.withoutDraws(() => system.build(config));
     const entry = {
       name,
       system: system.name,
@@ -65,7 +65,7 @@ function entryOf(name: string): Entry {
 function describe(name: string, json: boolean): void {
   const { system, config } = models.resolveModel(name);
   const state = scope(() => {
-    const model = system.build(config);
+    const model = nn.init.withoutDraws(() => system.build(config));
     const shapes = [...model.stateShapes()].map(([key, shape]) => ({ key, shape: [...shape] }));
     const parameters = model.parameterCount();
     model.dispose();

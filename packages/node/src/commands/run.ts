@@ -2,7 +2,7 @@
  * `spikeloom run`: any model, or part of one, on any tensor: files in PyTorch's names, shapes and axis order in, the same out.
  * Configurations are the official code's own arguments, so that a published setting can be pasted.
  */
-import { type formats, models, nearest, type nn, noGrad, npy, npz, SpikeloomError, safetensors, scope } from "spikeloom";
+import { type formats, models, nearest, nn, noGrad, npy, npz, SpikeloomError, safetensors, scope } from "spikeloom";
 import { readFileChecked, writeFileAtomic } from "../files.ts";
 import { type EngineChoice, startEngine } from "../session.ts";
 
@@ -24,6 +24,10 @@ export async function run({ model: name, config = {}, weights, input, output, ta
   const kindName = slash < 0 ? "model" : name.slice(slash + 1);
   const kind = Object.hasOwn(system.official, kindName) ? system.official[kindName] : undefined;
   if (!kind) {
+    if (Object.hasOwn(system.configs, kindName))
+      throw new SpikeloomError(
+        `${name} is a configuration: run takes the official code's own arguments. Use --model ${system.name} --config '{...}'`,
+      );
     const near = nearest(kindName, Object.keys(system.official));
     throw new SpikeloomError(
       `${system.name} has no part "${kindName}"${near ? `, did you mean "${system.name}/${near}"?` : ""} (it has ${Object.keys(system.official).join(", ")})`,
@@ -33,7 +37,7 @@ export async function run({ model: name, config = {}, weights, input, output, ta
   const inputs = await readArrays(input, "input");
   await startEngine(choice);
   const result = scope(() => {
-    const module: nn.Module = kind.build(config);
+    const module = nn.init.withoutDraws(() => kind.build(config));
     module.loadStateDict(state as Parameters<nn.Module["loadStateDict"]>[0]);
     module.eval();
     const { outputs, taps: values } = noGrad(() => kind.run(module, inputs, { taps }));

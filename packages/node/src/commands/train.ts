@@ -8,8 +8,11 @@ import { durationSeconds, loadRecipe, type Recipe, recipeToYaml } from "../recip
 import { renderReport } from "../report.ts";
 import type { ReportData } from "../report-data.ts";
 import { FILES, RunFolder } from "../run-folder.ts";
-import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, startEngine, testLoader } from "../session.ts";
+import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, lossOf, startEngine, testLoader } from "../session.ts";
 import { versions } from "../versions.ts";
+
+/** What asks a training to save and stop: Ctrl-C, a service manager, a closed terminal. */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 export interface TrainOptions extends EngineChoice {
   recipe?: string | undefined;
@@ -24,6 +27,15 @@ export interface TrainOptions extends EngineChoice {
 export async function run(options: TrainOptions): Promise<number> {
   const started = performance.now();
   const { folder, recipe } = await open(options);
+  folder.lock();
+  try {
+    return await trainIn(folder, recipe, options, started);
+  } finally {
+    folder.unlock();
+  }
+}
+
+async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions, started: number): Promise<number> {
   const engine = await startEngine({
     device: options.device ?? recipe.device,
     threads: options.threads ?? recipe.threads,
@@ -38,7 +50,13 @@ export async function run(options: TrainOptions): Promise<number> {
     const warning = trainer.restore(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
     if (warning) progress.note(warning);
     await folder.rewind(trainer.steps, trainer.epochsDone);
-  } else await folder.create(recipe);
+    // What --set changed belongs to the run from now on.
+    if (options.set?.length) await folder.write("recipe", recipeToYaml(recipe));
+  } else {
+    await folder.create(recipe);
+    // The first checkpoint, before any work: it shows that there is room for one, and nothing can be lost for want of it.
+    await folder.write("checkpoint", trainer.checkpoint());
+  }
 
   progress.note(
     `${recipe.name}: ${recipe.model.name}, ${model.parameterCount().toLocaleString("en")} parameters; ${recipe.data.name}, ${set.train.length.toLocaleString("en")} training and ${set.test.length.toLocaleString("en")} test images; ${engine.device} (${engine.isa}), ${engine.threads} thread${engine.threads > 1 ? "s" : ""}, seed ${engine.seed}; ${folder.path}`,
@@ -53,14 +71,19 @@ export async function run(options: TrainOptions): Promise<number> {
     interrupted = true;
     stop.abort();
   };
-  process.on("SIGINT", interrupt);
-  process.on("SIGTERM", interrupt);
+  for (const signal of SIGNALS) process.on(signal, interrupt);
 
   let lastSave = performance.now();
   let lastTest: train.Evaluation | undefined;
   try {
     for await (const event of trainer.run()) {
-      folder.log(logged(event));
+      try {
+        folder.log(logged(event));
+      } catch (error) {
+        // The trainer stands between two steps: what it has learnt may still find room.
+        await save().catch(() => {});
+        throw error;
+      }
       if (event.type === "step") progress.step(event, trainer.totalSteps);
       else {
         lastTest = event.test;
@@ -73,11 +96,10 @@ export async function run(options: TrainOptions): Promise<number> {
       }
     }
   } catch (error) {
-    if (!interrupted) throw error;
+    if (!(interrupted && error === stop.signal.reason)) throw error;
   } finally {
     progress.done();
-    process.off("SIGINT", interrupt);
-    process.off("SIGTERM", interrupt);
+    for (const signal of SIGNALS) process.off(signal, interrupt);
   }
   await save();
   if (interrupted) {
@@ -153,7 +175,7 @@ async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions)
 /** The folder of that name, or with the first number behind it, that holds no run yet. */
 function unused(path: string): RunFolder {
   let folder = new RunFolder(path);
-  for (let n = 2; folder.has("checkpoint") || folder.has("weights"); n++) folder = new RunFolder(`${path}-${n}`);
+  for (let n = 2; folder.has("recipe") || folder.has("checkpoint") || folder.has("weights"); n++) folder = new RunFolder(`${path}-${n}`);
   return folder;
 }
 

@@ -9,9 +9,11 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import type { AttentionMap } from "../system.ts";
 import type { SpikeDrivenTransformer } from "./model.ts";
 
-/** Maps of every block for a batch: rates averaged over T and channels. */
+/** Maps of every block for a batch, in eval mode: rates averaged over T and channels. */
 export function attentionMaps(model: SpikeDrivenTransformer, input: Tensor): AttentionMap[] {
   const maps = new Map<string, AttentionMap>();
+  const restore = model.modes();
+  model.eval();
   scope(() =>
     noGrad(() =>
       withTaps(
@@ -30,6 +32,7 @@ export function attentionMaps(model: SpikeDrivenTransformer, input: Tensor): Att
       ),
     ),
   );
+  restore();
   return [...maps.values()];
 }
 

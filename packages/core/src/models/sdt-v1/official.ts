@@ -136,7 +136,16 @@ function kind(spec: KindSpec): OfficialKind {
   };
 }
 
-const number = (config: OfficialConfig, key: string) => config[key] as number;
+/** A positive integer of a part's configuration. */
+function number(config: OfficialConfig, key: string): number {
+  const value = config[key];
+  if (!Number.isInteger(value) || (value as number) < 1)
+    throw new SpikeloomError(
+      `sdt-v1 config: "${key}" must be a positive integer, found ${value === undefined ? "none" : JSON.stringify(value)}`,
+    );
+  return value as number;
+}
+
 const part = { inputAxes: (rank: number) => (rank === 5 ? TBHWC : []), spikeMode: "lif" as const };
 
 /** Kinds by the fixtures' names. */

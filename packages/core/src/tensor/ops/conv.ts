@@ -1,12 +1,12 @@
 /**
  * Convolutions, channels last: x [..., H, W, Cin], weight [kh, kw, Cin / groups, Cout]. Spikes go through the event-driven kernels,
- * whose cost follows the number of spikes; with groups they are unpacked.
+ * whose cost follows the number of spikes; with groups, or a window row too long for those kernels (CONV_LIMITS), they are unpacked.
  */
 import { implementation } from "../../runtime/implementations.ts";
-import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
+import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, type SpikeFormat, type Tensor, wordsOf } from "../tensor.ts";
+import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
 import { at, copyStrided } from "./strided.ts";
 import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
@@ -23,6 +23,9 @@ interface Settings {
 const rowCost = (g: Window, groups: number): number => (g.ow * g.kh * g.kw * (g.ci / groups) * g.co) / 8;
 
 const isDepthwise = ({ window, groups }: Settings): boolean => groups > 1 && groups === window.ci && groups === window.co;
+
+/** Do the spikes that one window row may meet fit the tables of the event-driven kernel? */
+const fitsEvents = (g: Window): boolean => wordsOf(g.ci) * Math.min(g.w, (g.kw - 1) * g.dw + 1) <= CONV_LIMITS.words;
 
 /** One group's part of the weight, or the whole when there is one group. */
 function groupWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
@@ -60,7 +63,13 @@ const convolution: OpDefinition<Settings> = {
     ctx.save(weight);
     if (ctx.needs[1]) ctx.save(x);
     const y = empty(settings.output);
-    if (x.dtype === "spikes" && groups === 1 && implementation("spikeProduct") === "event") {
+    if (x.size === 0 || y.size === 0) {
+      // Nothing to sum: the bias alone.
+      const start = bias ?? zeros([g.co]);
+      copyStrided("conv2d", [g.n * g.oh * g.ow, g.co], at(start, [0, 1]), at(y, [g.co, 1]));
+      return y;
+    }
+    if (x.dtype === "spikes" && groups === 1 && fitsEvents(g) && implementation("spikeProduct") === "event") {
       const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
       const format = x.spikes as SpikeFormat;
       run(
@@ -104,6 +113,7 @@ const convolution: OpDefinition<Settings> = {
 
 function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
   const { window: g, groups, input } = settings;
+  if (gy.size === 0 || sizeOf(input) === 0) return zeros(input);
   const gx = empty(input);
   const cost = (g.w * g.kh * g.kw * g.ci * g.co) / (8 * groups * g.sh * g.sw);
   if (isDepthwise(settings)) {
@@ -127,6 +137,7 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
 
 function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings): Tensor {
   const { window: g, groups } = settings;
+  if (x.size === 0 || gy.size === 0) return zeros(shape);
   const gw = empty(shape);
   const positions = g.n * g.oh * g.ow;
   const taps = g.kh * g.kw;
@@ -181,7 +192,8 @@ export interface Conv1dOptions {
  * @param weight f32 [kh, kw, Cin / groups, Cout]
  * @param bias f32 [Cout]
  * @returns f32 [..., OH, OW, Cout], OH = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1
- * @throws SpikeloomError for dtypes, shapes that do not fit together, or an input smaller than the window
+ * @throws SpikeloomError for dtypes, shapes that do not fit together, an input smaller than the window, or a window of more than
+ *   CONV_LIMITS.taps (65,536) taps
  */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv2dOptions = {}): Tensor {
   const op = "conv2d";
@@ -233,6 +245,8 @@ function convolve(
   expectDType(op, "weight", weight, "f32");
   const co = weight.shape[weight.rank - 1] as number;
   const perGroup = weight.shape[weight.rank - 2] as number;
+  if (kh * kw < 1 || kh * kw > CONV_LIMITS.taps)
+    wrong(op, "weight", `of a window of 1 to ${CONV_LIMITS.taps} taps`, `${show([kh, kw])} (${kh * kw} taps)`);
   if (!Number.isInteger(groups) || groups < 1) wrong(op, "groups", "an integer >= 1", String(groups));
   if (co % groups !== 0) wrong(op, "weight", `of a multiple of ${groups} (groups) output channels`, show(weight.shape));
   if (perGroup * groups !== ci)

@@ -62,7 +62,7 @@ function project(op: string, x: Tensor, w: Tensor, tb: boolean, bias: Tensor | n
   const n = w.shape[tb ? 0 : 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
   const shape = [...x.shape.slice(0, -1), n];
-  if (!x.spikes || implementation("spikeProduct") === "dense")
+  if (!x.spikes || k === 0 || implementation("spikeProduct") === "dense")
     return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
   const y = empty(shape);
   const wt = tb ? transpose(w) : w;
