@@ -1,0 +1,36 @@
+/** A run's folder belongs to one process at a time; a lock whose process is gone does not count. */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { SpikeloomError } from "spikeloom";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { RunFolder } from "../src/run-folder.ts";
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "spikeloom-run-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+it("is refused to a second process while the first lives, and free afterwards", () => {
+  const path = join(folder, "a");
+  const first = new RunFolder(path);
+  first.lock();
+  expect(() => new RunFolder(path).lock()).toThrow(SpikeloomError);
+  expect(() => new RunFolder(path).lock()).toThrow(`in use: process ${process.pid}`);
+  first.unlock();
+  // Nothing was trained: nothing is left.
+  expect(existsSync(path)).toBe(false);
+  new RunFolder(path).lock();
+});
+
+it("is taken over from a process that is gone, or a lock that was cut off", () => {
+  const path = join(folder, "b");
+  new RunFolder(path).lock();
+  const gone = spawnSync(process.execPath, ["-e", ""]).pid;
+  for (const owner of [String(gone), ""]) {
+    writeFileSync(join(path, "run.lock"), owner);
+    expect(() => new RunFolder(path).lock()).not.toThrow();
+  }
+});
