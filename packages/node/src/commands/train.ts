@@ -101,56 +101,68 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
     progress.done();
     for (const signal of SIGNALS) process.off(signal, interrupt);
   }
-  await save();
-  if (interrupted) {
-    progress.note(`stopped at step ${trainer.steps} of ${trainer.totalSteps}; go on with: spikeloom train --resume ${folder.path}`);
-    return 130;
-  }
+  const finish = async (): Promise<number> => {
+    await save();
+    if (interrupted) {
+      progress.note(`stopped at step ${trainer.steps} of ${trainer.totalSteps}; go on with: spikeloom train --resume ${folder.path}`);
+      return 130;
+    }
 
-  await folder.write(
-    "weights",
-    safetensors.encode(model.stateDict(), { format: "pt", model: recipe.model.name, config: JSON.stringify(recipe.model.config) }),
-  );
-  const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set), { loss: lossOf(recipe) }));
-  const { rates, samples, energy } = inspect(model, system, testLoader(recipe, set), set.entry.classes);
-  const report: ReportData = {
-    name: recipe.name,
-    summary: summary(recipe, engine, model, test, { rates, samples, energy }, folder),
-    history: history(folder),
-    confusion: { classes: set.entry.classes, counts: test.confusion },
-    rates,
-    samples,
-    energy,
-    recipe: recipeToYaml(recipe),
-    command: `npx spikeloom train ${join(folder.path, FILES.recipe)} --out runs/again`,
-  };
-  await folder.write("report", renderReport(report));
-  await folder.write(
-    "summary",
-    `${JSON.stringify({ ...report.summary, energyPicojoules: energy.total.energy, annEnergyPicojoules: energy.total.annEnergy }, null, 2)}\n`,
-  );
-  const done = {
-    type: "done",
-    run: folder.path,
-    testAccuracy: test.accuracy,
-    testLoss: test.loss,
-    energyPicojoules: energy.total.energy,
-    ratioToAnn: energy.total.ratio,
-    report: folder.file("report"),
-    seconds: (performance.now() - started) / 1000,
-  };
-  if (options.json) console.log(JSON.stringify(done));
-  else {
-    console.log(
-      `test accuracy ${(test.accuracy * 100).toFixed(2)} %  (${test.samples.toLocaleString("en")} images), loss ${test.loss.toFixed(4)}`,
+    await folder.write(
+      "weights",
+      safetensors.encode(model.stateDict(), { format: "pt", model: recipe.model.name, config: JSON.stringify(recipe.model.config) }),
     );
-    console.log(
-      `energy ${(energy.total.energy / 1e6).toFixed(3)} uJ an image, ${energy.total.ratio.toFixed(1)} times less than the same network as an ANN (estimate: 4.6 pJ a MAC, 0.9 pJ an AC)`,
+    const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set), { loss: lossOf(recipe) }));
+    const { rates, samples, energy } = inspect(model, system, testLoader(recipe, set), set.entry.classes);
+    const report: ReportData = {
+      name: recipe.name,
+      summary: summary(recipe, engine, model, test, { rates, samples, energy }, folder),
+      history: history(folder),
+      confusion: { classes: set.entry.classes, counts: test.confusion },
+      rates,
+      samples,
+      energy,
+      recipe: recipeToYaml(recipe),
+      command: `npx spikeloom train ${join(folder.path, FILES.recipe)} --out runs/again`,
+    };
+    await folder.write("report", renderReport(report));
+    await folder.write(
+      "summary",
+      `${JSON.stringify({ ...report.summary, energyPicojoules: energy.total.energy, annEnergyPicojoules: energy.total.annEnergy }, null, 2)}\n`,
     );
-    console.log(`report  ${folder.file("report")}`);
-    console.log(`took ${done.seconds.toFixed(0)} s`);
+    const done = {
+      type: "done",
+      run: folder.path,
+      testAccuracy: test.accuracy,
+      testLoss: test.loss,
+      energyPicojoules: energy.total.energy,
+      ratioToAnn: energy.total.ratio,
+      report: folder.file("report"),
+      seconds: (performance.now() - started) / 1000,
+    };
+    if (options.json) console.log(JSON.stringify(done));
+    else {
+      console.log(
+        `test accuracy ${(test.accuracy * 100).toFixed(2)} %  (${test.samples.toLocaleString("en")} images), loss ${test.loss.toFixed(4)}`,
+      );
+      console.log(
+        `energy ${(energy.total.energy / 1e6).toFixed(3)} uJ an image, ${energy.total.ratio.toFixed(1)} times less than the same network as an ANN (estimate: 4.6 pJ a MAC, 0.9 pJ an AC)`,
+      );
+      console.log(`report  ${folder.file("report")}`);
+      console.log(`took ${done.seconds.toFixed(0)} s`);
+    }
+    return 0;
+  };
+  // What is left takes moments: a signal now waits for it, a second one does not.
+  const finishing = () => {
+    for (const signal of SIGNALS) process.off(signal, finishing);
+  };
+  for (const signal of SIGNALS) process.on(signal, finishing);
+  try {
+    return await finish();
+  } finally {
+    finishing();
   }
-  return 0;
 }
 
 async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions): Promise<{ folder: RunFolder; recipe: Recipe }> {
