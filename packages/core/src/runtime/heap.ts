@@ -2,7 +2,7 @@
  * The heap of a compiled device: first splits, then joins free blocks inside slabs of device memory.
  *
  * A two-level segregated fit: free blocks hang in bins by size, neighbours are linked by address, so that both allocation and
- * freeing take constant time and freed neighbours join at once. Addresses are plain numbers; nothing is kept inside the
+ * freeing take few steps and freed neighbours join at once. Addresses are plain numbers; nothing is kept inside the
  * memory itself. Training allocates the same sizes in every step, so after the first step no slab is added.
  */
 
