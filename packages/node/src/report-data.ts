@@ -42,7 +42,7 @@ export interface ReportSummary {
   readonly imagesPerSecond?: number;
   /** Largest resident memory of the process. */
   readonly peakMemoryBytes?: number;
-  /** Spikes over neurons times T, over all neurons and test images; 0 to 1. */
+  /** Spikes over neurons times T, over all neurons and the test images looked at; 0 to 1. */
   readonly firingRate: number | null;
   /** reference, wasm or native. */
   readonly device: string;
@@ -94,7 +94,7 @@ export interface ReportRate {
   readonly layer: string;
   /** Neurons for one image and one step. */
   readonly neurons: number;
-  /** Mean firing rate at each step t over neurons and test images, 0 to 1 (to D for integer spikes). */
+  /** Mean firing rate at each step t over neurons and the test images looked at, 0 to 1 (to D for integer spikes). */
   readonly perStep: readonly number[];
 }
 

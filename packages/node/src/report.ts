@@ -210,7 +210,7 @@ function ratesSection(rates: readonly ReportRate[]): Markup {
   const meter = (value: number | undefined, extra = "") =>
     html`<div class="meter ${extra}">${bar(value, top)}<b>${percent(value, 1)}</b></div>`;
   const mean = (r: ReportRate) => r.perStep.reduce((a, b) => a + b, 0) / (r.perStep.length || Number.NaN);
-  return html`<p>Share of a layer's neurons that fire, over all test images: the mean of the steps, then each step t. A full bar is ${percent(top, 1)}.</p>
+  return html`<p>Share of a layer's neurons that fire, over the first test images (64 at most): the mean of the steps, then each step t. A full bar is ${percent(top, 1)}.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Firing rates by layer"><table class="rates wide">
 <caption>Firing rates by layer and step</caption>
 <thead><tr><th scope="col" class="name">Layer</th><th scope="col">Neurons</th><th scope="col" class="name">Mean</th>${Array.from({ length: steps }, (_, t) => html`<th scope="col" class="name">t = ${t}</th>`)}</tr></thead>
