@@ -14,11 +14,11 @@ const ALLOWED: Record<string, string[]> = {
   tensor: ["runtime"],
   nn: ["runtime", "tensor"],
   optim: ["runtime", "tensor", "nn"],
-  data: ["runtime", "formats"],
+  data: ["runtime", "tensor", "formats"],
   spiking: ["runtime", "tensor", "nn"],
   measure: ["runtime", "tensor", "nn", "spiking"],
   train: ["runtime", "tensor", "nn", "spiking", "optim", "data", "formats"],
-  models: ["runtime", "tensor", "nn", "spiking", "formats"],
+  models: ["runtime", "tensor", "nn", "spiking", "formats", "measure"],
 };
 
 /** A model never touches the runtime, but for its errors. */

@@ -3,10 +3,13 @@
  * name: a further fixture of a known kind runs with no new code.
  */
 import { engineInfo, models, scope } from "spikeloom";
+import { augmentChecks, eventChecks, splitChecks } from "./checks/events.ts";
+import { attentionChecks, energyChecks, firingChecks } from "./checks/measure.ts";
 import { moduleChecks } from "./checks/model.ts";
 import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
 import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
+import { lossChecks, optimizerChecks } from "./checks/training.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
 
@@ -26,9 +29,17 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v1/unit_lif": lifChecks,
   "sdt-v1/unit_plif": plifChecks,
   "sdt-v3/unit-neuron": quantiserChecks,
+  "sdt-v1/unit_events": eventChecks,
+  "sdt-v1/unit_split": splitChecks,
+  "sdt-v1/unit_dvs_augment": augmentChecks,
   "sdt-v1/unit_lr_schedule": scheduleChecks,
   "sdt-v1/unit_sdsa_operator": operatorChecks,
   "sdt-v1/unit_erode": erodeChecks,
+  "sdt-v1/unit_energy": energyChecks,
+  "sdt-v1/unit_firing_stats": firingChecks,
+  "sdt-v1/unit_attention_map": attentionChecks,
+  "sdt-v1/unit_losses": lossChecks,
+  "sdt-v1/unit_optimizers": optimizerChecks,
 };
 
 /** The checks of a fixture's kind, or undefined when none is known. */

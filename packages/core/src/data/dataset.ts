@@ -1,7 +1,53 @@
-/** Labelled images in memory, and how MNIST's two files become them. */
+/**
+ * What the loader asks of data: a sample by its number, and changes to samples and batches. And the plainest data set: labelled
+ * images in memory, with how MNIST's two files become one.
+ */
 import type { NdArray } from "../formats/array.ts";
 import { SpikeloomError } from "../runtime/error.ts";
+import type { Stream } from "../runtime/random.ts";
 import { readIdx } from "./idx.ts";
+
+/** One labelled image, channels-last, or the frames of one event recording. */
+export interface Sample {
+  /** Bytes (0..255, which the network sees as 0..1 unless a transform says otherwise) or floats (as the network sees them). */
+  readonly data: Uint8Array | Float32Array;
+  /** [H, W, C], or [T, H, W, C] for frames. */
+  readonly shape: readonly number[];
+  /** Class number, from 0. */
+  readonly label: number;
+}
+
+/** Labelled samples, in memory, on disk or computed. */
+export interface Dataset {
+  readonly length: number;
+  readonly classes: number;
+  /** Names of the classes, one each. */
+  readonly classNames?: readonly string[] | undefined;
+  /** `get` gives promises, and several may be under way: the loader asks ahead. */
+  readonly concurrent?: boolean | undefined;
+  /** Sample `index`, 0 <= index < length. What it holds may be shared: a transform makes a new one. */
+  get(index: number): Sample | Promise<Sample>;
+}
+
+/** A change to one sample: augmentation, resizing, normalisation. It gives a new sample and leaves its argument as it was. */
+export interface Transform {
+  /** Its draws come from the stream `augment.<name>`, at a place that depends on the epoch and the sample alone. */
+  readonly name: string;
+  /** @param rng where to draw from; it stands at this sample's own place */
+  apply(sample: Sample, rng: Stream): Sample;
+}
+
+/** A change to a whole batch, in place: mixup, cutmix, a hole in all of it. */
+export interface BatchTransform {
+  readonly name: string;
+  /**
+   * @param x [B, H, W, C], or [T, B, H, W, C] for frames
+   * @param targets [B, K]: one-hot rows, to be changed with the images
+   * @param epoch number of the epoch, from 0
+   * @returns whether it changed the targets: the loss then takes them as soft
+   */
+  apply(x: Float32Array, targets: Float32Array, shape: readonly number[], rng: Stream, epoch: number): boolean;
+}
 
 export interface ArrayDatasetOptions {
   /** Pixels, channels-last: bytes (0..255) or floats (as the network should see them). */
@@ -12,16 +58,18 @@ export interface ArrayDatasetOptions {
   readonly labels: Int32Array;
   /** How many classes there are; the largest label + 1 where not given. */
   readonly classes?: number;
+  readonly classNames?: readonly string[] | undefined;
   /** For messages. */
   readonly name?: string;
 }
 
 /** Labelled images held in memory. */
-export class ArrayDataset {
+export class ArrayDataset implements Dataset {
   readonly images: Uint8Array | Float32Array;
   readonly shape: readonly [number, number, number, number];
   readonly labels: Int32Array;
   readonly classes: number;
+  readonly classNames: readonly string[] | undefined;
 
   /** @throws SpikeloomError when the parts disagree or a label is no class */
   constructor(options: ArrayDatasetOptions) {
@@ -42,12 +90,26 @@ export class ArrayDataset {
     this.shape = shape;
     this.labels = labels;
     this.classes = classes;
+    this.classNames = options.classNames;
   }
 
   /** Number of images. */
   get length(): number {
     return this.shape[0];
   }
+
+  get(index: number): Sample {
+    const [, h, w, c] = this.shape;
+    const size = h * w * c;
+    return { data: this.images.subarray(index * size, (index + 1) * size), shape: [h, w, c], label: this.labels[index] as number };
+  }
+}
+
+/** The first `length` samples of a data set. */
+export function firstOf(dataset: Dataset, length: number): Dataset {
+  if (length >= dataset.length) return dataset;
+  const { classes, classNames, concurrent } = dataset;
+  return { length, classes, classNames, concurrent, get: (index) => dataset.get(index) };
 }
 
 /**

@@ -1,4 +1,17 @@
-/** Readers of public data formats, datasets in memory and loaders: the `data` namespace. */
-export { ArrayDataset, type ArrayDatasetOptions, datasetFromIdx } from "./dataset.ts";
+/** Readers of public data formats, data sets, transforms and loaders: the `data` namespace. */
+export { type CifarKind, datasetFromCifar } from "./cifar.ts";
+export {
+  ArrayDataset,
+  type ArrayDatasetOptions,
+  type BatchTransform,
+  type Dataset,
+  datasetFromIdx,
+  firstOf,
+  type Sample,
+  type Transform,
+} from "./dataset.ts";
+export { cutout, flipRoll, trivialAugment } from "./events/augment.ts";
+export * as events from "./events/index.ts";
 export { readIdx } from "./idx.ts";
-export { type Augment, type Batch, Loader, type LoaderOptions, type LoaderState, randomShift } from "./loader.ts";
+export { type Batch, Loader, type LoaderOptions, type LoaderState } from "./loader.ts";
+export * from "./transforms/index.ts";

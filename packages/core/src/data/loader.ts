@@ -1,34 +1,41 @@
 /**
- * Batches of a dataset, epoch after epoch. Shuffling and augmentation each draw from a stream of their own, and the loader's
- * state names the epoch, the batch and both streams' positions: a resumed run goes on bit for bit in the middle of an epoch.
+ * Batches of a dataset, epoch after epoch, as tensors. Every draw is a pure function of the run's seed, the epoch and the sample:
+ * the order of an epoch and each augmentation have a stream of their own, placed by those numbers. So it does not matter in which
+ * order samples arrive, and a loader's state is only its epoch and batch: a resumed run goes on bit for bit in the middle of an
+ * epoch.
  */
-import { SpikeloomError } from "../runtime/error.ts";
-import type { Stream, StreamState } from "../runtime/random.ts";
-import type { ArrayDataset } from "./dataset.ts";
 
-/** Changes one image in place, before normalisation. `shape` is [H, W, C], pixels are channels-last (bytes already scaled to 0..1). */
-export type Augment = (pixels: Float32Array, rng: Stream, shape: readonly [number, number, number]) => void;
+import { randomness } from "../runtime/engine.ts";
+import { SpikeloomError } from "../runtime/error.ts";
+import type { Rng, Stream } from "../runtime/random.ts";
+import { detachedScope, keep } from "../tensor/scope.ts";
+import { type Tensor, tensor } from "../tensor/tensor.ts";
+import type { BatchTransform, Dataset, Sample, Transform } from "./dataset.ts";
 
 export interface LoaderOptions {
   readonly batchSize: number;
-  /** Draws each epoch's order. Without it the order is the dataset's. */
-  readonly shuffle?: Pick<Stream, "permutation" | "state" | "restore">;
+  /** Another order every epoch, from the stream "shuffle". Default false: the dataset's order. */
+  readonly shuffle?: boolean | undefined;
   /** Leave out a last batch that is smaller than the others. Default false. */
-  readonly dropLast?: boolean;
-  /** Per channel, of pixels scaled to 0..1; x = (pixel - mean) / std. Both or neither. */
-  readonly mean?: readonly number[];
-  readonly std?: readonly number[];
-  readonly augment?: { readonly apply: Augment; readonly stream: Stream };
+  readonly dropLast?: boolean | undefined;
+  /** Applied to each sample, in this order. */
+  readonly transforms?: readonly Transform[] | undefined;
+  /** Applied to each whole batch, in this order. */
+  readonly batchTransforms?: readonly BatchTransform[] | undefined;
+  /** Batches that are fetched ahead from a dataset on disk. Default 2. */
+  readonly prefetch?: number | undefined;
+  /** Where draws come from; the engine's generator (its seed is that of `init`) where not given. */
+  readonly rng?: Rng | undefined;
 }
 
 export interface Batch {
-  /** Channels-last pixels: bytes scaled to 0..1, augmented, normalised. */
-  readonly x: Float32Array;
-  /** [B, H, W, C]. */
-  readonly xShape: readonly [number, number, number, number];
-  /** [B] class numbers. */
-  readonly y: Int32Array;
-  /** [B] where in the dataset the images stand. */
+  /** f32 [B, H, W, C], or [T, B, H, W, C] for event frames. */
+  readonly x: Tensor;
+  /** i32 [B] class numbers; f32 [B, K] where a batch transform has mixed them. */
+  readonly y: Tensor;
+  /** [B] class numbers as the dataset has them. */
+  readonly labels: Int32Array;
+  /** [B] where in the dataset the samples stand. */
   readonly indices: Int32Array;
 }
 
@@ -41,51 +48,54 @@ export interface LoaderState {
   /** Epochs finished, and batches handed out of the one begun. */
   readonly epoch: number;
   readonly batch: number;
-  /** The shuffling stream as it stood before it drew this epoch's order; null without shuffling. */
-  readonly shuffle: StreamState | null;
-  /** The augmentation stream now; null without augmentation. */
-  readonly augment: StreamState | null;
 }
 
+/** A batch before it is on the device. */
+interface Fetched {
+  x: Float32Array;
+  shape: number[];
+  soft: Float32Array | undefined;
+  labels: Int32Array;
+  indices: Int32Array;
+}
+
+// Blocks (of four words) of a stream that an epoch's order, a sample's or a batch's draws may take, far more than they need: a
+// sample that erases all of 1024 x 1024 x 3 values takes 1.6 million. 2^53 blocks are then enough for 2^32 samples in all epochs.
+const BLOCKS_AN_EPOCH = 2 ** 32;
+const BLOCKS_A_DRAW = 2 ** 21;
+
 /**
- * An iterable of batches. Each `for (const batch of loader)` hands out the rest of the current epoch: all of it normally; what
- * remains of it after `restore` or after a loop that was left early.
+ * An asynchronous iterable of batches. Each `for await (const { x, y } of loader)` hands out the rest of the current epoch: all of
+ * it normally; what remains of it after `restore` or after a loop that was left early. The loader owns the tensors: they live
+ * until the next batch is asked for or the loop ends; `keep`ing or cloning is for who needs them longer.
  */
-export class Loader implements Iterable<Batch> {
-  readonly dataset: ArrayDataset;
+export class Loader implements AsyncIterable<Batch> {
+  readonly dataset: Dataset;
   readonly batchSize: number;
   /** Batches of an epoch. */
   readonly batches: number;
+  /** Seconds that `for await` loops have waited for batches in all: what the data costs the one who trains. */
+  waited = 0;
   readonly #options: LoaderOptions;
+  readonly #rng: Rng;
   #epoch = 0;
   #batch = 0;
-  #order: Int32Array | undefined;
-  #orderStart: StreamState | null = null;
+  #order: { epoch: number; indices: Int32Array } | undefined;
 
-  /** @throws SpikeloomError for a batch size or a mean / std that does not fit the dataset */
-  constructor(dataset: ArrayDataset, options: LoaderOptions) {
-    const { batchSize, dropLast = false, mean, std } = options;
-    const channels = dataset.shape[3];
-    if (!Number.isSafeInteger(batchSize) || batchSize < 1) {
+  /** @throws SpikeloomError for a batch size that does not fit the dataset */
+  constructor(dataset: Dataset, options: LoaderOptions) {
+    const { batchSize, dropLast = false, prefetch = 2 } = options;
+    if (!Number.isSafeInteger(batchSize) || batchSize < 1)
       throw new SpikeloomError(`Loader: expected batchSize as a whole number >= 1, found ${batchSize}.`);
-    }
-    if (dropLast && batchSize > dataset.length) {
-      throw new SpikeloomError(`Loader: expected batchSize of at most the ${dataset.length} images with dropLast, found ${batchSize}.`);
-    }
-    for (const [name, values] of [["mean", mean] as const, ["std", std] as const]) {
-      if ((mean || std) && values?.length !== channels) {
-        throw new SpikeloomError(`Loader: expected ${name} with ${channels} numbers, one a channel, found ${values?.length ?? "none"}.`);
-      }
-      if (!(values ?? []).every((v) => Number.isFinite(v) && (name === "mean" || v > 0))) {
-        throw new SpikeloomError(
-          `Loader: expected ${name} of finite numbers${name === "std" ? " > 0" : ""}, found [${values?.join(", ")}].`,
-        );
-      }
-    }
+    if (!Number.isSafeInteger(prefetch) || prefetch < 0)
+      throw new SpikeloomError(`Loader: expected prefetch as a whole number >= 0, found ${prefetch}.`);
+    if (dropLast && batchSize > dataset.length)
+      throw new SpikeloomError(`Loader: expected batchSize of at most the ${dataset.length} samples with dropLast, found ${batchSize}.`);
     this.dataset = dataset;
     this.batchSize = batchSize;
     this.batches = dropLast ? Math.floor(dataset.length / batchSize) : Math.ceil(dataset.length / batchSize);
     this.#options = options;
+    this.#rng = options.rng ?? randomness();
   }
 
   /** Epochs finished. An epoch is finished when its loop has asked for a batch beyond the last. */
@@ -98,29 +108,41 @@ export class Loader implements Iterable<Batch> {
     return this.#batch;
   }
 
-  *[Symbol.iterator](): Generator<Batch, void, undefined> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
+    // Batches under way, the next one first. Only a dataset that gives promises gains from being asked ahead.
+    const ahead = this.dataset.concurrent ? (this.#options.prefetch ?? 2) : 0;
+    const coming: Promise<Fetched>[] = [];
     while (this.#batch < this.batches) {
-      const batch = this.#make(this.#batch);
+      const start = performance.now();
+      while (coming.length <= ahead && this.#batch + coming.length < this.batches) {
+        const batch = this.#fetch(this.#epoch, this.#batch + coming.length);
+        // Its error is thrown when its turn comes, not before.
+        batch.catch(() => {});
+        coming.push(batch);
+      }
+      const batch = onDevice(await (coming.shift() as Promise<Fetched>));
       this.#batch++;
-      yield batch;
+      this.waited += (performance.now() - start) / 1000;
+      try {
+        yield batch;
+      } finally {
+        batch.x.dispose();
+        batch.y.dispose();
+      }
     }
     this.#epoch++;
     this.#batch = 0;
-    this.#order = undefined;
+  }
+
+  /** A batch of chosen samples, with the transforms (drawn as in the first epoch) and without the batch transforms. The caller owns it. */
+  async batchOf(indices: ArrayLike<number>): Promise<Batch> {
+    return onDevice(await this.#collate(0, Int32Array.from(indices)));
   }
 
   /** Where the loader stands: taken after the step on a batch, it resumes with the next one. */
   state(): LoaderState {
-    const { shuffle, augment, dropLast = false } = this.#options;
-    return {
-      samples: this.dataset.length,
-      batchSize: this.batchSize,
-      dropLast,
-      epoch: this.#epoch,
-      batch: this.#batch,
-      shuffle: shuffle ? (this.#order ? this.#orderStart : shuffle.state()) : null,
-      augment: augment ? augment.stream.state() : null,
-    };
+    const { dropLast = false } = this.#options;
+    return { samples: this.dataset.length, batchSize: this.batchSize, dropLast, epoch: this.#epoch, batch: this.#batch };
   }
 
   /**
@@ -130,92 +152,109 @@ export class Loader implements Iterable<Batch> {
   restore(state: LoaderState): void {
     const own = this.state();
     for (const key of ["samples", "batchSize", "dropLast"] as const) {
-      if (state[key] !== own[key]) {
+      if (state[key] !== own[key])
         throw new SpikeloomError(
           `Loader state: expected ${key} ${own[key]}, found ${state[key]}. Resume with the data and batch size of the run.`,
         );
-      }
-    }
-    for (const key of ["shuffle", "augment"] as const) {
-      if (Boolean(state[key]) !== Boolean(own[key])) {
-        const word = (on: unknown) => (on ? "one" : "none");
-        throw new SpikeloomError(`Loader state: expected ${word(own[key])} for the ${key} stream, found ${word(state[key])}.`);
-      }
     }
     const { epoch, batch } = state;
-    if (!(Number.isSafeInteger(epoch) && epoch >= 0 && Number.isSafeInteger(batch) && batch >= 0 && batch <= this.batches)) {
+    if (!(Number.isSafeInteger(epoch) && epoch >= 0 && Number.isSafeInteger(batch) && batch >= 0 && batch <= this.batches))
       throw new SpikeloomError(`Loader state: expected an epoch >= 0 and a batch of 0 to ${this.batches}, found ${epoch} and ${batch}.`);
-    }
     this.#epoch = epoch;
     this.#batch = batch;
-    this.#order = undefined;
-    if (state.shuffle) this.#options.shuffle?.restore(state.shuffle);
-    // The order is drawn now, not at the next batch, so that the shuffling stream stands where it stood when the state was taken.
-    if (batch > 0) this.#draw();
-    if (state.augment) this.#options.augment?.stream.restore(state.augment);
   }
 
-  #draw(): Int32Array | undefined {
-    const { shuffle } = this.#options;
-    if (shuffle && !this.#order) {
-      this.#orderStart = shuffle.state();
-      this.#order = shuffle.permutation(this.dataset.length);
+  /** The order of an epoch. */
+  #indices(epoch: number): Int32Array | undefined {
+    if (!this.#options.shuffle) return undefined;
+    if (this.#order?.epoch !== epoch) {
+      const indices = placed(this.#rng, "shuffle", epoch * BLOCKS_AN_EPOCH).permutation(this.dataset.length);
+      this.#order = { epoch, indices };
     }
-    return this.#order;
+    return this.#order.indices;
   }
 
-  #make(batch: number): Batch {
-    const { images, labels, shape } = this.dataset;
-    const { mean, std, augment } = this.#options;
-    const [samples, height, width, channels] = shape;
-    const order = this.#draw();
+  async #fetch(epoch: number, batch: number): Promise<Fetched> {
     const first = batch * this.batchSize;
-    const count = Math.min(this.batchSize, samples - first);
-    const size = height * width * channels;
-    const x = new Float32Array(count * size);
-    const y = new Int32Array(count);
-    const indices = new Int32Array(count);
-    const scale = images instanceof Uint8Array ? 255 : 1;
-    for (let i = 0; i < count; i++) {
-      const index = order ? order[first + i]! : first + i;
-      const pixels = x.subarray(i * size, (i + 1) * size);
-      const from = index * size;
-      for (let p = 0; p < size; p++) pixels[p] = images[from + p]! / scale;
-      augment?.apply(pixels, augment.stream, [height, width, channels]);
-      if (mean && std) normalise(pixels, mean, std);
-      y[i] = labels[index]!;
-      indices[i] = index;
+    const count = Math.min(this.batchSize, this.dataset.length - first);
+    const order = this.#indices(epoch);
+    const indices = order ? order.slice(first, first + count) : Int32Array.from({ length: count }, (_, i) => first + i);
+    const fetched = await this.#collate(epoch, indices);
+    const { batchTransforms = [] } = this.#options;
+    if (batchTransforms.length) {
+      const { classes } = this.dataset;
+      const targets = new Float32Array(count * classes);
+      fetched.labels.forEach((label, i) => {
+        targets[i * classes + label] = 1;
+      });
+      for (const transform of batchTransforms) {
+        const rng = placed(this.#rng, `augment.${transform.name}`, (epoch * this.batches + batch) * BLOCKS_A_DRAW);
+        if (transform.apply(fetched.x, targets, fetched.shape, rng, epoch)) fetched.soft = targets;
+      }
     }
-    return { x, xShape: [count, height, width, channels], y, indices };
+    return fetched;
+  }
+
+  async #collate(epoch: number, indices: Int32Array): Promise<Fetched> {
+    const { transforms = [] } = this.#options;
+    const { dataset } = this;
+    const count = indices.length;
+    const labels = new Int32Array(count);
+    let x: Float32Array | undefined;
+    let sampleShape: readonly number[] = [];
+    const put = (sample: Sample, i: number): void => {
+      const index = indices[i] as number;
+      for (const transform of transforms) {
+        const place = (epoch * dataset.length + index) * BLOCKS_A_DRAW;
+        sample = transform.apply(sample, placed(this.#rng, `augment.${transform.name}`, place));
+      }
+      const { data, shape, label } = sample;
+      if (!x) {
+        sampleShape = shape;
+        x = new Float32Array(count * data.length);
+      }
+      if (shape.length !== sampleShape.length || shape.some((n, axis) => n !== sampleShape[axis]))
+        throw new SpikeloomError(
+          `Loader: expected samples of one shape in a batch, found [${sampleShape.join(", ")}] and, at sample ${index}, [${shape.join(", ")}]. Resize or crop them to one size by a transform.`,
+        );
+      labels[i] = label;
+      scatter(data, x, i, count, shape);
+    };
+    if (dataset.concurrent) {
+      const samples = await Promise.all(Array.from(indices, (index) => dataset.get(index)));
+      samples.forEach(put);
+    } else
+      for (let i = 0; i < count; i++) {
+        const sample = dataset.get(indices[i] as number);
+        put(sample instanceof Promise ? await sample : sample, i);
+      }
+    const shape = sampleShape.length === 4 ? [sampleShape[0] as number, count, ...sampleShape.slice(1)] : [count, ...sampleShape];
+    return { x: x ?? new Float32Array(0), shape, soft: undefined, labels, indices };
   }
 }
 
-// Rounded to float32 after each operation, as torchvision's Normalize computes.
-function normalise(pixels: Float32Array, mean: readonly number[], std: readonly number[]): void {
-  const channels = mean.length;
-  for (let c = 0; c < channels; c++) {
-    const m = Math.fround(mean[c]!);
-    const s = Math.fround(std[c]!);
-    for (let p = c; p < pixels.length; p += channels) pixels[p] = Math.fround(pixels[p]! - m) / s;
+/** A stream of its own standing at `block` of the named stream. */
+function placed(rng: Rng, name: string, block: number): Stream {
+  return rng.stream(name).at(block);
+}
+
+/** Sample `i` into its place of a batch: [B, ...], or [T, B, ...] for frames. Bytes become 0..1. */
+function scatter(data: Uint8Array | Float32Array, x: Float32Array, i: number, count: number, shape: readonly number[]): void {
+  const steps = shape.length === 4 ? (shape[0] as number) : 1;
+  const size = data.length / steps;
+  const bytes = data instanceof Uint8Array;
+  for (let t = 0; t < steps; t++) {
+    const to = (t * count + i) * size;
+    if (bytes) for (let p = 0; p < size; p++) x[to + p] = (data[t * size + p] as number) / 255;
+    else x.set(data.subarray(t * size, (t + 1) * size), to);
   }
 }
 
-/**
- * An augmentation that moves the image by a whole number of pixels, -pad to pad in each direction, and fills with zeros: the
- * usual "pad, then crop at random".
- */
-export function randomShift(pad: number): Augment {
-  if (!Number.isSafeInteger(pad) || pad < 1) throw new SpikeloomError(`randomShift: expected pad as a whole number >= 1, found ${pad}.`);
-  return (pixels, rng, [height, width, channels]) => {
-    const down = rng.uniformInt(2 * pad + 1) - pad;
-    const right = rng.uniformInt(2 * pad + 1) - pad;
-    const source = pixels.slice();
-    pixels.fill(0);
-    const columns = width - Math.abs(right);
-    if (columns <= 0) return;
-    for (let row = Math.max(0, down); row < Math.min(height, height + down); row++) {
-      const from = ((row - down) * width + Math.max(0, -right)) * channels;
-      pixels.set(source.subarray(from, from + columns * channels), (row * width + Math.max(0, right)) * channels);
-    }
-  };
+function onDevice({ x, shape, soft, labels, indices }: Fetched): Batch {
+  return detachedScope(() => ({
+    x: keep(tensor(x, shape)),
+    y: keep(soft ? tensor(soft, [labels.length, soft.length / labels.length]) : tensor(labels)),
+    labels,
+    indices,
+  }));
 }

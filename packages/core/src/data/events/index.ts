@@ -1,0 +1,18 @@
+/** Event-camera recordings: readers of the published formats, frames, splits: `data.events`. */
+export { findAedat3, readAedat3, readAedat3Packets, readCifar10Dvs, type TimeRange } from "./aedat.ts";
+export { cutoutHole, flipWidth, type GeometricOp, geometric, magnitudes, roll } from "./augment.ts";
+export { type Events, makeEvents, type SensorSize, sliceEvents, sliceTime } from "./events.ts";
+export {
+  eventFrames,
+  type FrameOptions,
+  type Frames,
+  halveFrames,
+  integrate,
+  type Segment,
+  segmentsByDuration,
+  segmentsByNumber,
+  segmentsByTime,
+} from "./frames.ts";
+export { type GestureLabel, gestureFolders, gestureNames, readGestureLabels, readGestureTrials } from "./gesture.ts";
+export { readEventNpz } from "./npz.ts";
+export { byName, splitByClass } from "./split.ts";

@@ -1,0 +1,133 @@
+/** What the event data sets share: folders of recordings, and frames made of a file when a sample is asked for. */
+import type { Dirent } from "node:fs";
+import { existsSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { data, FormatError, SpikeloomError } from "spikeloom";
+import { diskError, readFileChecked } from "../files.ts";
+
+/** The two published sets are of DVS128 cameras. */
+export const SENSOR: data.events.SensorSize = { height: 128, width: 128 };
+
+/** A recording, or its frames where the file holds those. */
+export type Recording = Awaited<ReturnType<typeof data.events.readEventNpz>>;
+
+export interface EventSample {
+  /** Where the events come from, for messages. */
+  readonly name: string;
+  readonly label: number;
+  read(): Promise<Recording>;
+}
+
+export interface FrameSettings {
+  timeSteps: number;
+  splitBy?: "number" | "time" | undefined;
+}
+
+/** A file as SpikingJelly or the authors saved it. */
+export function sampleOfFile(path: string, label: number): EventSample {
+  return {
+    name: path,
+    label,
+    async read() {
+      const bytes = await readFileChecked(path, "recording");
+      return path.endsWith(".npz") ? data.events.readEventNpz(bytes, SENSOR, path) : { events: data.events.readCifar10Dvs(bytes, path) };
+    },
+  };
+}
+
+// Enough to hide the disk; each has a recording of some megabytes in memory.
+const AT_ONCE = 8;
+
+/**
+ * A data set of recordings whose frames, [T, H, W, 2] counts, are made each time a sample is asked for.
+ * @param half whether frames are halved to 64 x 64
+ */
+export function eventDataset(
+  samples: readonly EventSample[],
+  classNames: readonly string[],
+  { timeSteps, splitBy }: FrameSettings,
+  half: boolean,
+): data.Dataset {
+  const limited = atMost(AT_ONCE);
+  return {
+    length: samples.length,
+    classes: classNames.length,
+    classNames,
+    concurrent: true,
+    get: (index) =>
+      limited(async () => {
+        const { name, label, read } = samples[index] as EventSample;
+        const recording = await read();
+        const full = "frames" in recording ? expectSteps(recording.frames, timeSteps, name) : toFrames(recording.events, name);
+        const { data: values, shape } = half ? data.events.halveFrames(full) : full;
+        return { data: values, shape, label };
+      }),
+  };
+
+  function toFrames(events: data.events.Events, name: string): data.events.Frames {
+    if (!events.t.length) throw new FormatError(`${name}: expected events, found none. The file is damaged: copy or download it again.`);
+    return data.events.eventFrames(events, { ...SENSOR, timeSteps, splitBy });
+  }
+}
+
+function expectSteps(frames: data.events.Frames, timeSteps: number, name: string): data.events.Frames {
+  const [steps, height, width] = frames.shape;
+  if (steps !== timeSteps || height !== SENSOR.height || width !== SENSOR.width)
+    throw new SpikeloomError(
+      `${name}: expected ${timeSteps} frames of ${SENSOR.height} x ${SENSOR.width}, found ${steps} of ${height} x ${width}. Set data.timeSteps to what the files hold, or use the recordings.`,
+    );
+  return frames;
+}
+
+/** Run tasks, at most `n` at once, the others in the order they came. */
+export function atMost(n: number): <T>(task: () => Promise<T>) => Promise<T> {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return async (task) => {
+    if (running < n) running++;
+    else await new Promise<void>((resolve) => waiting.push(resolve));
+    try {
+      return await task();
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else running--;
+    }
+  };
+}
+
+/** The first of `dir` and these folders in it that holds `mark`. */
+export function findRoot(dir: string, below: readonly string[], mark: string): string | undefined {
+  return [dir, ...below.map((folder) => join(dir, folder))].find((folder) => existsSync(join(folder, mark)));
+}
+
+/** What was found in `dir` in place of `expected`. */
+export function foundIn(dir: string, expected: string): string {
+  return existsSync(dir) ? `found no ${expected} there` : "found no such folder";
+}
+
+/**
+ * The recordings of class folders, class by class, by name (as strings, the order of the published splits).
+ * @param folders name of each class's folder, in the order of the classes
+ * @throws SpikeloomError when a folder is missing or has no recordings
+ */
+export async function samplesOfFolders(root: string, folders: readonly string[], extensions: readonly string[]): Promise<EventSample[]> {
+  const samples = await Promise.all(
+    folders.map(async (folder, label) => {
+      const path = join(root, folder);
+      let entries: Dirent[];
+      try {
+        entries = await readdir(path, { withFileTypes: true });
+      } catch (error) {
+        throw diskError(error, `cannot read the recordings of class ${basename(folder)} in ${path}`);
+      }
+      const names = entries
+        .filter((e) => !e.isDirectory() && !e.name.startsWith(".") && extensions.some((ext) => e.name.endsWith(ext)))
+        .map((e) => e.name);
+      if (!names.length) throw new SpikeloomError(`${path}: expected recordings (${extensions.join(" or ")}), found none.`);
+      return data.events.byName(names).map((name) => sampleOfFile(join(path, name), label));
+    }),
+  );
+  return samples.flat();
+}
