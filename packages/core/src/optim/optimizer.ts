@@ -1,17 +1,17 @@
 /**
- * Optimisers: parameters change in place through one fused kernel a tensor. Update rules as PyTorch states them.
+ * What every optimiser has: parameters and groups of them, settings, state that a resumed run goes on from. The rules are one file each.
  *
- * Parameters come as a list or as groups with settings of their own; `weightDecayGroups` makes timm's usual two (no decay for
- * biases and 1-d tensors). A parameter without a gradient is skipped, as in PyTorch.
+ * Parameters change in place. They come as a list or as groups with settings of their own; `weightDecayGroups` makes timm's usual two
+ * (no decay for biases and 1-d tensors). A parameter without a gradient is skipped, as in PyTorch.
  */
 
 import type { Module, Parameter } from "../nn/module.ts";
-import { tilesFor } from "../runtime/device.ts";
 import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { detachedScope, keep } from "../tensor/scope.ts";
 import { sameShape, show } from "../tensor/shape.ts";
-import { type Tensor, zeros } from "../tensor/tensor.ts";
+import { Tensor, zeros } from "../tensor/tensor.ts";
+import { type Given, knownNames, numberSetting, withDefaults } from "./settings.ts";
 
 export interface ParameterGroup {
   parameters: readonly Parameter[];
@@ -34,9 +34,11 @@ export function weightDecayGroups(model: Module, weightDecay: number): Parameter
   ];
 }
 
+const GROUP = ["parameters", "lr", "weightDecay"];
+
 export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
   /** As messages and checkpoints call it. */
-  abstract readonly name: string;
+  readonly name: string;
   /** Names of the state tensors that a parameter may have. */
   protected abstract readonly slots: readonly string[];
   readonly settings: S;
@@ -50,16 +52,15 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
   protected readonly updates = new Map<Parameter, number>();
   private readonly firstLr: number;
 
-  constructor(parameters: Parameters, settings: S) {
-    this.settings = settings;
-    this.firstLr = settings.lr || 1;
-    this.groups = isGroups(parameters) ? parameters : [{ parameters: parameters as readonly Parameter[] }];
-    for (const [name, value] of Object.entries(settings))
-      if (typeof value === "number" && (!Number.isFinite(value) || value < 0))
-        throw new SpikeloomError(`${this.constructor.name}: ${name} must be a number >= 0, found ${value}`);
+  /** @throws SpikeloomError for no parameter, one that is listed twice, an unknown setting, a value that cannot be */
+  constructor(name: string, parameters: Parameters, defaults: S, settings: Given<S>) {
+    this.name = name;
+    this.settings = withDefaults(name, defaults, settings);
+    this.firstLr = this.settings.lr || 1;
+    this.groups = groupsOf(name, parameters);
     const all = this.parameters();
-    if (!all.length) throw new SpikeloomError(`${this.constructor.name}: no parameters were given`);
-    if (new Set(all).size !== all.length) throw new SpikeloomError(`${this.constructor.name}: a parameter is listed twice`);
+    if (!all.length) throw new SpikeloomError(`${name}: no parameters were given`);
+    if (new Set(all).size !== all.length) throw new SpikeloomError(`${name}: a parameter is listed twice`);
   }
 
   parameters(): Parameter[] {
@@ -89,7 +90,7 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
         if (!p.grad) continue;
         if (p.grad.dtype !== "f32" || !sameShape(p.grad.shape, p.shape))
           throw new SpikeloomError(
-            `${this.constructor.name}: the gradient of a parameter of shape ${show(p.shape)} must be f32 of that shape, found ${p.grad.dtype} ${show(p.grad.shape)}`,
+            `${this.name}: the gradient of a parameter of shape ${show(p.shape)} must be f32 of that shape, found ${p.grad.dtype} ${show(p.grad.shape)}`,
           );
         this.updates.set(p, (this.updates.get(p) ?? 0) + 1);
         this.update(p, p.grad, {
@@ -153,22 +154,41 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
   }
 }
 
-function isGroups(parameters: Parameters): parameters is readonly ParameterGroup[] {
-  return parameters.length > 0 && "parameters" in (parameters[0] as object) && Array.isArray((parameters[0] as ParameterGroup).parameters);
+function groupsOf(name: string, given: Parameters): readonly ParameterGroup[] {
+  const grouped = given.length > 0 && !(given[0] instanceof Tensor);
+  const groups = (grouped ? given : [{ parameters: given }]) as readonly ParameterGroup[];
+  for (const group of groups) {
+    knownNames(`${name}: a parameter group`, GROUP, group);
+    for (const key of ["lr", "weightDecay"] as const)
+      if (group[key] !== undefined) numberSetting(`${name}: a parameter group`, key, group[key]);
+    if (!Array.isArray(group.parameters) || !group.parameters.every((p) => p instanceof Tensor))
+      throw new SpikeloomError(
+        `${name}: parameters must be a list of parameters, or of groups { parameters, lr, weightDecay }; model.parameters() gives a list`,
+      );
+  }
+  return groups;
+}
+
+/** L2 norm of the elements. */
+export function normOf(t: Tensor): number {
+  return Math.sqrt(squares(t));
+}
+
+/** Sum of squares, in chunks that follow from the size alone. */
+function squares({ size: n, storage: x }: Tensor): number {
+  const chunks = Math.max(1, Math.min(64, Math.ceil(n / 65536)));
+  const partial = device().alloc("f32", chunks);
+  device().run("sum_squares", { x, partial, n, chunks }, chunks);
+  let total = 0;
+  for (const v of device().view(partial)) total += v;
+  device().free(partial);
+  return total;
 }
 
 /** L2 norm over the gradients of all parameters (those without one count as zero). */
 export function gradNorm(parameters: readonly Parameter[]): number {
   let total = 0;
-  for (const p of parameters) {
-    if (!p.grad) continue;
-    const n = p.size;
-    const chunks = Math.max(1, Math.min(64, Math.ceil(n / 65536)));
-    const partial = device().alloc("f32", chunks);
-    device().run("sum_squares", { x: p.grad.storage, partial, n, chunks }, chunks);
-    for (const v of device().view(partial)) total += v;
-    device().free(partial);
-  }
+  for (const { grad } of parameters) if (grad) total += squares(grad);
   return Math.sqrt(total);
 }
 
@@ -180,105 +200,4 @@ export function clipGradNorm(optimizer: Optimizer<{ lr: number; weightDecay: num
   const norm = gradNorm(optimizer.parameters()) * optimizer.gradScale;
   if (norm > max) optimizer.gradScale *= max / (norm + 1e-6);
   return norm;
-}
-
-export interface AdamWSettings {
-  /** Default 1e-3. */
-  lr: number;
-  /** Default [0.9, 0.999]. */
-  betas: readonly [number, number];
-  /** Default 1e-8. */
-  eps: number;
-  /** Decoupled; default 0.01. */
-  weightDecay: number;
-}
-
-/** AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), as torch.optim.AdamW. */
-export class AdamW extends Optimizer<AdamWSettings> {
-  readonly name = "AdamW";
-  protected readonly slots = ["exp_avg", "exp_avg_sq"];
-
-  constructor(parameters: Parameters, settings: Partial<AdamWSettings> = {}) {
-    super(parameters, { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01, ...settings });
-    const [b1, b2] = this.settings.betas;
-    if (!(b1 >= 0 && b1 < 1 && b2 >= 0 && b2 < 1)) throw new SpikeloomError(`AdamW: betas must be in [0, 1), found [${b1}, ${b2}]`);
-  }
-
-  protected update(p: Parameter, gradient: Tensor, { lr, betas: [beta1, beta2], eps, weightDecay }: AdamWSettings): void {
-    const m = this.slot(p, "exp_avg").tensor;
-    const v = this.slot(p, "exp_avg_sq").tensor;
-    const updates = this.updates.get(p) as number;
-    device().run(
-      "adamw",
-      {
-        p: p.storage,
-        g: gradient.storage,
-        m: m.storage,
-        v: v.storage,
-        n: p.size,
-        lr,
-        beta1,
-        beta2,
-        eps,
-        weightDecay,
-        bias1: 1 - powInt(beta1, updates),
-        bias2: 1 - powInt(beta2, updates),
-        gradScale: this.gradScale,
-      },
-      tilesFor(p.size, 4),
-    );
-  }
-}
-
-export interface SGDSettings {
-  /** Default 1e-3. */
-  lr: number;
-  /** Default 0. */
-  momentum: number;
-  /** Default 0. */
-  dampening: number;
-  /** Coupled (added to the gradient); default 0. */
-  weightDecay: number;
-  /** Default false. */
-  nesterov: boolean;
-}
-
-/** Stochastic gradient descent with momentum, as torch.optim.SGD. */
-export class SGD extends Optimizer<SGDSettings> {
-  readonly name = "SGD";
-  protected readonly slots = ["momentum_buffer"];
-
-  constructor(parameters: Parameters, settings: Partial<SGDSettings> = {}) {
-    super(parameters, { lr: 1e-3, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false, ...settings });
-    const { nesterov, momentum, dampening } = this.settings;
-    if (nesterov && (momentum <= 0 || dampening !== 0)) throw new SpikeloomError("SGD: nesterov needs momentum > 0 and dampening 0");
-  }
-
-  protected update(p: Parameter, gradient: Tensor, { lr, momentum, dampening, weightDecay, nesterov }: SGDSettings): void {
-    const buffer = momentum ? this.slot(p, "momentum_buffer") : null;
-    device().run(
-      "sgd",
-      {
-        p: p.storage,
-        g: gradient.storage,
-        buf: buffer?.tensor.storage ?? null,
-        n: p.size,
-        lr,
-        momentum,
-        dampening,
-        weightDecay,
-        nesterov: nesterov ? 1 : 0,
-        first: buffer?.fresh ? 1 : 0,
-        gradScale: this.gradScale,
-      },
-      tilesFor(p.size, 2),
-    );
-  }
-}
-
-/** base^n by squaring: the same bits on every host, unlike Math.pow. */
-function powInt(base: number, n: number): number {
-  let result = 1;
-  for (let b = base, k = n; k > 0; k = Math.floor(k / 2), b *= b) if (k % 2) result *= b;
-  return result;
 }

@@ -4,7 +4,6 @@ import type { Module } from "../nn/module.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { scope } from "../tensor/scope.ts";
 import { noGrad } from "../tensor/tape.ts";
-import { tensor } from "../tensor/tensor.ts";
 import { type ClassificationLoss, classificationLoss } from "./losses.ts";
 import { pause } from "./pause.ts";
 
@@ -12,6 +11,8 @@ export interface Evaluation {
   loss: number;
   /** Fraction of images whose largest logit is their class. */
   accuracy: number;
+  /** Fraction of images whose class is among the five largest logits. */
+  top5: number;
   samples: number;
   /** confusion[true class][predicted class]. */
   confusion: number[][];
@@ -39,26 +40,28 @@ export async function evaluate(
   const restore = model.modes();
   let total = 0;
   let correct = 0;
+  let correct5 = 0;
   // A loader that was left in the middle begins anew.
   loader.restore({ ...loader.state(), batch: 0 });
   model.eval();
   try {
-    for (const { x, xShape, y } of loader) {
+    for await (const { x, y, labels } of loader) {
       signal?.throwIfAborted();
-      const { batchLoss, guesses } = scope(() =>
+      const { batchLoss, logits } = scope(() =>
         noGrad(() => {
-          const logits = model.forward(tensor(x, xShape));
-          const targets = tensor(y);
+          const logits = model.forward(x);
           const averaged = logits.rank === 3 ? mean(logits, 0) : logits;
-          return { batchLoss: classificationLoss(logits, targets, lossOptions).itemSync(), guesses: averaged.argmax(-1).dataSync() };
+          return { batchLoss: classificationLoss(logits, y, lossOptions).itemSync(), logits: averaged.dataSync() };
         }),
       );
-      total += batchLoss * y.length;
-      for (let i = 0; i < y.length; i++) {
-        const guess = guesses[i] as number;
-        const label = y[i] as number;
+      total += batchLoss * labels.length;
+      for (let i = 0; i < labels.length; i++) {
+        const label = labels[i] as number;
+        const scores = logits.subarray((i * logits.length) / labels.length, ((i + 1) * logits.length) / labels.length);
+        const { guess, rank } = place(scores as Float32Array, label);
         predictions.push(guess);
         if (guess === label) correct++;
+        if (rank < 5) correct5++;
         const row = confusion[label] as number[];
         if (guess < classes) row[guess] = (row[guess] as number) + 1;
       }
@@ -72,9 +75,23 @@ export async function evaluate(
   return {
     loss: total / samples,
     accuracy: correct / samples,
+    top5: correct5 / samples,
     samples,
     confusion,
     predictions: Int32Array.from(predictions),
     seconds: (performance.now() - start) / 1000,
   };
+}
+
+/** The largest entry of a row of logits, and how many entries are above that of the label (an equal one that stands before it is). */
+function place(row: Float32Array | Float64Array, label: number): { guess: number; rank: number } {
+  let guess = 0;
+  let rank = 0;
+  const own = row[label] as number;
+  for (let k = 0; k < row.length; k++) {
+    const value = row[k] as number;
+    if (value > (row[guess] as number)) guess = k;
+    if (value > own || (value === own && k < label)) rank++;
+  }
+  return { guess, rank };
 }

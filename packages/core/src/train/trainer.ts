@@ -5,11 +5,12 @@
  * A run is a pure function of its seed: everything that decides the next step (weights, optimiser moments, random streams,
  * place in the data) is in `checkpoint()`, and a trainer that restores it goes on bit for bit.
  */
-import type { Loader, LoaderState } from "../data/loader.ts";
+import type { Batch, Loader, LoaderState } from "../data/loader.ts";
 import { type NdArray, toFloat64 } from "../formats/array.ts";
 import * as safetensors from "../formats/safetensors.ts";
 import { crc32 } from "../formats/zip.ts";
 import { type Module, StateBuffer, withForwardHook } from "../nn/module.ts";
+import type { EMA } from "../optim/ema.ts";
 import { clipGradNorm, gradNorm, type Optimizer } from "../optim/optimizer.ts";
 import { lrAt, type Schedule } from "../optim/schedule.ts";
 import type { TypedArray } from "../runtime/device.ts";
@@ -31,8 +32,10 @@ import { pause } from "./pause.ts";
 export interface TrainerOptions {
   model: Module;
   loader: Loader;
-  /** Evaluated after every epoch. */
+  /** Evaluated after every `evalEvery`-th epoch, and after the last. */
   testLoader?: Loader | undefined;
+  /** Default 1. */
+  evalEvery?: number | undefined;
   optimizer: Optimizer<{ lr: number; weightDecay: number }>;
   schedule: Schedule;
   epochs: number;
@@ -43,6 +46,8 @@ export interface TrainerOptions {
   accumulate?: number | undefined;
   /** The learning rate moves every step (default) or, as timm does, every epoch. */
   schedulePer?: "step" | "epoch" | undefined;
+  /** A moving average of the model's weights, updated with every step of the optimiser; tests are then of the averaged weights. */
+  ema?: EMA | undefined;
   /** Measure the mean firing rate every so many batches of an epoch, the first among them; default 10, 0 never. */
   rateEvery?: number | undefined;
   signal?: AbortSignal | undefined;
@@ -66,6 +71,8 @@ export interface StepEvent {
   firingRate?: number;
   images: number;
   seconds: number;
+  /** Of which the trainer waited for data. */
+  waitSeconds: number;
 }
 
 export interface EpochEvent {
@@ -79,7 +86,9 @@ export interface EpochEvent {
   accuracy: number;
   firingRate: number;
   lr: number;
+  /** Of all the steps, waiting for data included. */
   seconds: number;
+  waitSeconds: number;
   test?: Evaluation;
 }
 
@@ -92,10 +101,11 @@ interface Totals {
   rate: number;
   rates: number;
   seconds: number;
+  waited: number;
 }
 
-const FORMAT = "spikeloom-checkpoint-1";
-const NOTHING: Totals = { loss: 0, correct: 0, images: 0, rate: 0, rates: 0, seconds: 0 };
+const FORMAT = "spikeloom-checkpoint-2";
+const NOTHING: Totals = { loss: 0, correct: 0, images: 0, rate: 0, rates: 0, seconds: 0, waited: 0 };
 
 /** What a checkpoint holds beside tensors. */
 interface CheckpointState {
@@ -105,6 +115,8 @@ interface CheckpointState {
   testing: boolean;
   optimizer: string;
   updates: number;
+  /** Updates of the averaged weights; null without. */
+  emaUpdates: number | null;
   totals: Totals;
   loader: LoaderState;
   rng: RngState;
@@ -123,7 +135,7 @@ export class Trainer {
 
   constructor(options: TrainerOptions) {
     this.options = options;
-    for (const key of ["epochs", "accumulate"] as const) {
+    for (const key of ["epochs", "accumulate", "evalEvery"] as const) {
       const value = options[key] ?? 1;
       if (!Number.isInteger(value) || value < 1) throw new SpikeloomError(`Trainer: ${key} must be a positive integer, found ${value}`);
     }
@@ -150,13 +162,15 @@ export class Trainer {
    * @throws SpikeloomError when the loss or a gradient is not finite, naming the first layer that is not; weights are still those before.
    */
   async *run(): AsyncGenerator<TrainEvent, void, undefined> {
-    const { loader, epochs, model, signal, testLoader, loss } = this.options;
+    const { loader, epochs, model, signal, testLoader, evalEvery = 1, ema } = this.options;
     while (this.testing || loader.epoch < epochs) {
       if (!this.testing) {
         model.train();
         signal?.throwIfAborted();
-        for (const batch of loader) {
-          yield this.trainBatch(loader.epoch, batch);
+        let waited = loader.waited;
+        for await (const batch of loader) {
+          yield this.trainBatch(loader.epoch, batch, loader.waited - waited);
+          waited = loader.waited;
           await pause();
           // Before the loader hands out the next batch: it would be lost.
           signal?.throwIfAborted();
@@ -175,8 +189,13 @@ export class Trainer {
         firingRate: totals.rates ? totals.rate / totals.rates : Number.NaN,
         lr: this.learningRate(epoch, this.step - 1),
         seconds: totals.seconds,
+        waitSeconds: totals.waited,
       };
-      if (testLoader) ended.test = await evaluate(model, testLoader, { loss, signal });
+      if (testLoader && ((epoch + 1) % evalEvery === 0 || epoch + 1 === epochs)) {
+        // The plain cross-entropy, whatever is trained on: test losses are compared between runs.
+        const test = () => evaluate(model, testLoader, { signal });
+        ended.test = await (ema ? ema.swapped(test) : test());
+      }
       this.totals = { ...NOTHING };
       this.testing = false;
       yield ended;
@@ -188,7 +207,7 @@ export class Trainer {
     return lrAt(schedule, schedulePer === "epoch" ? epoch : step / loader.batches);
   }
 
-  private trainBatch(epoch: number, { x, xShape, y }: { x: Float32Array; xShape: readonly number[]; y: Int32Array }): StepEvent {
+  private trainBatch(epoch: number, { x: input, y: targets, labels }: Batch, waitSeconds: number): StepEvent {
     const { model, loader, optimizer, loss: lossOptions, clipNorm, accumulate = 1, rateEvery = 10 } = this.options;
     const start = performance.now();
     optimizer.lr = this.learningRate(epoch, this.step);
@@ -197,8 +216,6 @@ export class Trainer {
     let norm: number | undefined;
     const rewind = this.standing();
     const { value, correct } = restoring(rewind, () => {
-      const input = tensor(x, xShape);
-      const targets = tensor(y);
       const logits: Tensor = measured
         ? withForwardHook(
             (m, _i, out) => countSpikes(m, out, rates),
@@ -210,7 +227,7 @@ export class Trainer {
       if (!Number.isFinite(value)) throw new SpikeloomError(this.blame(`the loss is ${value}`, input, rewind));
       const guesses = noGrad(() => (logits.rank === 3 ? mean(logits, 0) : logits).argmax(-1).dataSync());
       let correct = 0;
-      for (let i = 0; i < y.length; i++) if (guesses[i] === y[i]) correct++;
+      for (let i = 0; i < labels.length; i++) if (guesses[i] === labels[i]) correct++;
       // Groups of batches begin anew with every epoch; the last may be smaller.
       const inGroup = (loader.batch - 1) % accumulate;
       if (inGroup === 0) optimizer.zeroGrad();
@@ -221,17 +238,19 @@ export class Trainer {
         norm = clipNorm === undefined ? gradNorm(optimizer.parameters()) * optimizer.gradScale : clipGradNorm(optimizer, clipNorm);
         if (!Number.isFinite(norm)) throw new SpikeloomError(this.blame(`the gradient's norm is ${norm}`, input, rewind));
         optimizer.step();
+        this.options.ema?.update();
       }
       return { value, correct };
     });
     this.step++;
-    const images = y.length;
-    const seconds = (performance.now() - start) / 1000;
+    const images = labels.length;
+    const seconds = (performance.now() - start) / 1000 + waitSeconds;
     const { totals } = this;
     totals.loss += value * images;
     totals.correct += correct;
     totals.images += images;
     totals.seconds += seconds;
+    totals.waited += waitSeconds;
     const event: StepEvent = {
       type: "step",
       epoch,
@@ -243,6 +262,7 @@ export class Trainer {
       lr: optimizer.lr,
       images,
       seconds,
+      waitSeconds,
     };
     if (norm !== undefined) event.gradNorm = norm;
     if (rates.neurons) {
@@ -289,9 +309,11 @@ export class Trainer {
 
   /** Everything a resumed run needs, as the bytes of one safetensors file. Not to be called inside a step. */
   checkpoint(): Uint8Array {
-    const { model, optimizer, loader } = this.options;
+    const { model, optimizer, loader, ema } = this.options;
+    if (ema?.applied) throw new SpikeloomError("checkpoint: not while the averaged weights are being tested; the model's own are away");
     const tensors = new Map<string, NdArray>();
     for (const [key, value] of model.stateDict()) tensors.set(`model.${key}`, value);
+    if (ema) for (const [key, value] of ema.stateDict()) tensors.set(`ema.${key}`, value);
     for (const [key, { shape, data }] of optimizer.stateTensors()) tensors.set(`optimizer.${key}`, floats(shape, data));
     if ((this.options.accumulate ?? 1) > 1)
       optimizer.parameters().forEach(({ grad, shape }, i) => {
@@ -304,6 +326,7 @@ export class Trainer {
       testing: this.testing,
       optimizer: optimizer.name,
       updates: optimizer.steps,
+      emaUpdates: ema ? ema.updates : null,
       totals: this.totals,
       loader: loader.state(),
       rng: randomness().state(),
@@ -328,7 +351,7 @@ export class Trainer {
   restore(bytes: Uint8Array, name = "checkpoint"): string | undefined {
     const { tensors, metadata } = safetensors.decode(bytes, name);
     const state = readState(tensors, metadata, name);
-    const { model, optimizer, loader } = this.options;
+    const { model, optimizer, loader, ema } = this.options;
     const here = engineInfo();
     if (state.optimizer !== optimizer.name)
       throw new SpikeloomError(
@@ -338,6 +361,10 @@ export class Trainer {
       throw new SpikeloomError(
         `${name}: the run was made with seed ${state.rng.seed}, this one has ${here.seed}. Resume with the run's own seed`,
       );
+    if ((state.emaUpdates === null) !== (ema === undefined))
+      throw new SpikeloomError(
+        `${name}: the run was made ${ema ? "without" : "with"} averaged weights, this one has ${ema ? "them" : "none"} (train.ema). Resume with the run's own recipe`,
+      );
     const part = (prefix: string) =>
       new Map([...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value] as const));
     const gradients = part("gradient.");
@@ -346,14 +373,16 @@ export class Trainer {
       if (!p || !sameShape(p.shape, a.shape))
         throw new FormatError(`${name}: the gradient ${index} of shape ${show(a.shape)} fits no parameter of this model`);
     }
-    const before = { loader: loader.state(), model: model.stateDict() };
+    const before = { loader: loader.state(), model: model.stateDict(), ema: ema?.stateDict(), updates: ema?.updates };
     try {
       loader.restore(state.loader);
-      model.loadStateDict(part("model.") as Map<string, { shape: readonly number[]; data: ArrayLike<number> }>);
+      model.loadStateDict(part("model.") as State);
+      ema?.loadStateDict(part("ema.") as State, state.emaUpdates ?? 0);
       optimizer.loadState(new Map([...part("optimizer.")].map(([key, a]) => [key, { shape: a.shape, data: toFloat64(a) }])), state.updates);
     } catch (error) {
       loader.restore(before.loader);
       model.loadStateDict(before.model);
+      if (before.ema) ema?.loadStateDict(before.ema, before.updates ?? 0);
       throw error instanceof SpikeloomError ? new SpikeloomError(`${name} is of another run: ${error.message}`, { cause: error }) : error;
     }
     const parameters = optimizer.parameters();
@@ -373,6 +402,8 @@ export class Trainer {
     return undefined;
   }
 }
+
+type State = Parameters<Module["loadStateDict"]>[0];
 
 /** `scope(fn)`, and `rewind` when it fails: a step that could not be made leaves nothing behind. */
 function restoring<R>(rewind: () => void, fn: () => R): R {

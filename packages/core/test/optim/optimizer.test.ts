@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import * as nn from "../../src/nn/index.ts";
 import { type Parameter, parameterFrom } from "../../src/nn/module.ts";
-import { AdamW, clipGradNorm, gradNorm, type Optimizer, SGD, weightDecayGroups } from "../../src/optim/optimizer.ts";
+import { AdamW, clipGradNorm, gradNorm, LAMB, type Optimizer, type Parameters, SGD, weightDecayGroups } from "../../src/optim/index.ts";
 import type { DeviceName } from "../../src/runtime/device.ts";
 import { device } from "../../src/runtime/engine.ts";
 import { SpikeloomError } from "../../src/runtime/error.ts";
@@ -176,6 +176,34 @@ describe("groups", () => {
     ["a negative rate", () => new SGD([make(1, 1)], { lr: -1 }), "SGD: lr must be a number >= 0, found -1"],
     ["NaN", () => new AdamW([make(1, 1)], { eps: Number.NaN }), "AdamW: eps must be a number >= 0, found NaN"],
     ["betas of 1", () => new AdamW([make(1, 1)], { betas: [1, 0.9] }), "AdamW: betas must be in [0, 1), found [1, 0.9]"],
+    [
+      "betas of three",
+      () => new LAMB([make(1, 1)], { betas: [0.1, 0.2, 0.3] as never }),
+      "LAMB: betas must be in [0, 1), found [0.1, 0.2, 0.3]",
+    ],
+    ["text for a number", () => new LAMB([make(1, 1)], { eps: "1e-6" as never }), "LAMB: eps must be a number >= 0, found 1e-6"],
+    ["a number for a switch", () => new LAMB([make(1, 1)], { trustClip: 1 as never }), "LAMB: trustClip must be true or false, found 1"],
+    [
+      "PyTorch's spelling",
+      () => new AdamW([make(1, 1)], { weight_decay: 0.1 } as never),
+      'AdamW: unknown setting "weight_decay", did you mean "weightDecay"?',
+    ],
+    [
+      "a setting of nobody",
+      () => new SGD([make(1, 1)], { amsgrad: true } as never),
+      'SGD: unknown setting "amsgrad" (one of lr, momentum, dampening, weightDecay, nesterov)',
+    ],
+    [
+      "PyTorch's groups",
+      () => new AdamW([{ params: [make(1, 1)] }] as never),
+      'AdamW: a parameter group: unknown setting "params" (one of parameters, lr, weightDecay)',
+    ],
+    [
+      "a group's negative decay",
+      () => new SGD([{ parameters: [make(1, 1)], weightDecay: -1 }]),
+      "SGD: a parameter group: weightDecay must be a number >= 0, found -1",
+    ],
+    ["what is no parameter", () => new SGD([make(1, 1), 3] as unknown as Parameters), "SGD: parameters must be a list of parameters"],
     ["nesterov without momentum", () => new SGD([make(1, 1)], { nesterov: true }), "SGD: nesterov needs momentum > 0 and dampening 0"],
   ])("refuse %s", (_, build, message) => {
     expect(build).toThrow(SpikeloomError);
@@ -183,19 +211,31 @@ describe("groups", () => {
   });
 });
 
+it("undefined settings are the defaults", async () => {
+  await start("reference");
+  expect(new AdamW([make(1, 1)], { lr: undefined, eps: 1e-3 }).settings).toEqual({
+    lr: 1e-3,
+    betas: [0.9, 0.999],
+    eps: 1e-3,
+    weightDecay: 0.01,
+  });
+});
+
 describe("state", () => {
   beforeEach(() => start("wasm"));
 
-  const run = (optimizer: AdamW | SGD, p: Parameter, from: number, to: number) => {
+  type Any = AdamW | SGD | LAMB;
+  const run = (optimizer: Any, p: Parameter, from: number, to: number) => {
     for (let step = from; step <= to; step++) {
       setGradient(p, gradientOf(p.size, step));
       optimizer.step();
     }
   };
 
-  it.each<[string, (p: Parameter) => AdamW | SGD]>([
+  it.each<[string, (p: Parameter) => Any]>([
     ["AdamW", (p) => new AdamW([p], { lr: 0.05 })],
     ["SGD", (p) => new SGD([p], { lr: 0.05, momentum: 0.9, dampening: 0.2 })],
+    ["LAMB", (p) => new LAMB([p], { lr: 0.05 })],
   ])("of %s goes on bit for bit in another optimiser", (_, build) => {
     const whole = make(50, 1);
     run(build(whole), whole, 1, 6);

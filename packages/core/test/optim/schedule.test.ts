@@ -1,6 +1,6 @@
 // Learning-rate schedules against tables worked out by hand. (The official training's own are a parity fixture.)
 import { expect, it } from "vitest";
-import { lrAt, type Schedule } from "../../src/optim/schedule.ts";
+import { lrAt, type Schedule, totalEpochs } from "../../src/optim/schedule.ts";
 
 const TABLES: [Schedule, [number, number][]][] = [
   [
@@ -85,14 +85,53 @@ const TABLES: [Schedule, [number, number][]][] = [
       [60, 0.003],
     ],
   ],
+  [
+    { name: "polynomial", lr: 1, epochs: 4, minLr: 0.2, power: 2, cooldownEpochs: 2 },
+    [
+      [0, 1],
+      [1, 0.65],
+      [2, 0.4],
+      [3.5, 0.2125],
+      [4, 0.2],
+      [6, 0.2],
+    ],
+  ],
+  [
+    { name: "polynomial", lr: 1, epochs: 4, warmupEpochs: 1 },
+    [
+      [0.5, 0.5],
+      [1, 0.75],
+      [3, 0.25],
+    ],
+  ],
+  [
+    { name: "multistep", lr: 1, epochs: 9, milestones: [2, 3.5, 6], decayRate: 0.5, minLr: 0.2 },
+    [
+      [0, 1],
+      [1.99, 1],
+      [2, 0.5],
+      [3.5, 0.25],
+      [6, 0.2],
+      [20, 0.2],
+    ],
+  ],
 ];
 
 it.each(TABLES)("%o", (schedule, table) => {
   for (const [t, rate] of table) expect(lrAt(schedule, t), `t = ${t}`).toBeCloseTo(rate, 14);
 });
 
+it("cool-down is at the end's rate, and counts among the epochs to train", () => {
+  const schedule: Schedule = { name: "cosine", lr: 1, epochs: 300, minLr: 0.01, cooldownEpochs: 10 };
+  expect(totalEpochs(schedule)).toBe(310);
+  expect(totalEpochs({ name: "constant", lr: 1, epochs: 5 })).toBe(5);
+  for (let t = 300; t < totalEpochs(schedule); t++) expect(lrAt(schedule, t)).toBe(0.01);
+});
+
 it("an unknown name is refused", () => {
+  const names = "(one of constant, cosine, step, multistep, linear, polynomial)";
   expect(() => lrAt({ name: "cosin" as "cosine", lr: 1, epochs: 1 }, 0)).toThrow(
-    'schedule: unknown name "cosin" (one of constant, cosine, step, linear)',
+    `schedule: unknown name "cosin", did you mean "cosine"? ${names}`,
   );
+  expect(() => lrAt({ name: "x" as "cosine", lr: 1, epochs: 1 }, 0)).toThrow(`schedule: unknown name "x" ${names}`);
 });

@@ -1,7 +1,7 @@
 // Ten thousand small training steps in flat memory, natively and in WebAssembly: what a step makes, it gives back.
 import { expect, it } from "vitest";
 import * as nn from "../../src/nn/index.ts";
-import { AdamW, clipGradNorm } from "../../src/optim/optimizer.ts";
+import { AdamW, clipGradNorm } from "../../src/optim/index.ts";
 import { init, memoryInfo } from "../../src/runtime/engine.ts";
 import * as snn from "../../src/spiking/index.ts";
 import { crossEntropy } from "../../src/tensor/ops/loss.ts";

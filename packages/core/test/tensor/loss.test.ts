@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
+import { indexSelect } from "../../src/tensor/ops/index.ts";
 import { bceWithLogits, type CrossEntropyOptions, crossEntropy, mse } from "../../src/tensor/ops/loss.ts";
 import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
@@ -129,6 +130,40 @@ describe("crossEntropy", () => {
     ]);
   });
 
+  describe("with ignored items", () => {
+    const all = [2, -100, 0, -100, 4];
+    const kept = [0, 2, 4];
+
+    it.each(settings)("is the loss of the others: %o", async (options) => {
+      const x = values([5, 6], 1);
+      const others = crossEntropy(indexSelect(x, 0, kept), classes(2, 0, 4), options);
+      const found = crossEntropy(x, classes(...all), options);
+      if (options.reduction === "none") {
+        expect(found.shape).toEqual([5]);
+        expect(Array.from(found.dataSync()).filter((_, i) => !kept.includes(i))).toEqual([0, 0]);
+        close(indexSelect(found, 0, kept).dataSync(), others.dataSync(), 1e-15);
+      } else close(found.dataSync(), others.dataSync(), 1e-15);
+      checkGradients((a) => crossEntropy(a, classes(...all), options), leaf(x));
+      const [, gradient] = withGradients((a) => crossEntropy(a, classes(...all), options), leaf(values([5, 6], 1)));
+      expect([...(gradient ?? []).slice(6, 12), ...(gradient ?? []).slice(18, 24)].every((v) => v === 0)).toBe(true);
+      await sameEverywhere(() => withGradients((a) => crossEntropy(a, classes(...all), options), leaf(values([5, 6], 1))));
+    });
+
+    it("takes any number for the ignored ones, a class too; without one that counts the mean is NaN, the sum 0", () => {
+      const x = values([2, 3], 1);
+      const first = crossEntropy(indexSelect(x, 0, [0]), classes(1)).itemSync();
+      for (const ignoreIndex of [255, -1, 0]) {
+        expect(crossEntropy(x, classes(1, ignoreIndex), { ignoreIndex }).itemSync()).toBe(first);
+        expect(crossEntropy(x, classes(ignoreIndex, ignoreIndex), { ignoreIndex }).itemSync()).toBeNaN();
+        expect(crossEntropy(x, classes(ignoreIndex, ignoreIndex), { ignoreIndex, reduction: "sum" }).itemSync()).toBe(0);
+      }
+      expect(() => crossEntropy(x, classes(1, -100), { ignoreIndex: 255 })).toThrow("found -100 at position 1");
+      expect(() => crossEntropy(x, soft([2, 3], 1), { ignoreIndex: 0 })).toThrow(
+        "crossEntropy: targets must be class indices (i32) where ignoreIndex is given, found f32",
+      );
+    });
+  });
+
   it("treats every leading axis as items", () => {
     const x = leaf(values([2, 3, 4], 1));
     const targets = tensor(Int32Array.from([0, 1, 2, 3, 0, 1]), [2, 3]);
@@ -167,6 +202,15 @@ describe("mse and bceWithLogits", () => {
         checkGradients((x, t) => loss(x, t, { reduction }), leaf(values([2, 5], 1)), leaf(values([2, 5], 2)));
         await sameEverywhere(() => withGradients((x, t) => loss(x, t, { reduction }), leaf(values([7, 5], 1)), values([7, 5], 2)));
       }
+  });
+
+  it("bceWithLogits counts targets above a threshold as 1, the others as 0", async () => {
+    const target = (): Tensor => tensor([0.2, 0.21, 0.9, 0]);
+    const x = (): Tensor => leaf(values([4], 1));
+    const found = withGradients((a) => bceWithLogits(a, target(), { targetThreshold: 0.2 }), x());
+    expect(found).toEqual(withGradients((a) => bceWithLogits(a, tensor([0, 1, 1, 0])), x()));
+    checkGradients((a) => bceWithLogits(a, target(), { targetThreshold: 0.2 }), x());
+    await sameEverywhere(() => withGradients((a) => bceWithLogits(a, target(), { targetThreshold: 0.5, reduction: "none" }), x()));
   });
 
   it("name a wrong shape", () => {

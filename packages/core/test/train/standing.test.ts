@@ -52,13 +52,13 @@ describe("measuring and evaluating", () => {
     const before = flags();
     expect(before).toContain("bn:false");
     const x = tensor(images, [8, 4, 4, 1]);
-    measure.energy(net, x);
-    measure.firingRates(net, x);
+    await measure.energy(net, x);
+    await measure.firingRates(net, x);
     await train.evaluate(net, new data.Loader(dataset(images), { batchSize: 4 }));
     expect(flags()).toBe(before);
   });
 
-  it("take T from the option where a layer's input hides it", () => {
+  it("take T from the neuron, or from the option, where a layer's input hides it", async () => {
     class Flat extends nn.Module {
       fc = new nn.Linear(6, 3);
       lif = new snn.LIF();
@@ -71,7 +71,8 @@ describe("measuring and evaluating", () => {
       Float32Array.from({ length: 4 * 5 * 6 }, (_, i) => (i % 3) * 1.5),
       [4, 5, 6],
     );
-    const { layers } = measure.energy(net, x, { timeSteps: 4 });
+    const { layers } = await measure.energy(net, x, { timeSteps: 4 });
+    expect((await measure.energy(net, x)).layers).toEqual(layers);
     const spikes = net.lif.forward(x).sum().itemSync();
     expect(layers[0]).toMatchObject({ timeSteps: 4, denseOps: 18 });
     expect(layers[0]?.synOps).toBeCloseTo((spikes * 3) / 5, 9);

@@ -1,11 +1,13 @@
 // Small data, small networks and trainers for the tests of training.
-import { ArrayDataset } from "../../src/data/dataset.ts";
-import { Loader, randomShift } from "../../src/data/loader.ts";
+import { ArrayDataset, type BatchTransform } from "../../src/data/dataset.ts";
+import { Loader } from "../../src/data/loader.ts";
+import { randomShift } from "../../src/data/transforms/crop.ts";
+import { normalize } from "../../src/data/transforms/normalize.ts";
 import { createModel } from "../../src/models/registry.ts";
 import * as nn from "../../src/nn/index.ts";
-import { AdamW, type Optimizer, SGD, weightDecayGroups } from "../../src/optim/optimizer.ts";
+import { AdamW, EMA, LAMB, type Optimizer, SGD, weightDecayGroups } from "../../src/optim/index.ts";
 import type { DeviceName } from "../../src/runtime/device.ts";
-import { init, randomness } from "../../src/runtime/engine.ts";
+import { init } from "../../src/runtime/engine.ts";
 import { Rng } from "../../src/runtime/random.ts";
 import * as snn from "../../src/spiking/index.ts";
 import { mean } from "../../src/tensor/ops/reduce.ts";
@@ -15,6 +17,8 @@ import { ADDON } from "../gradcheck.ts";
 import "../../src/tensor/methods.ts";
 
 export const CLASSES = 4;
+/** What every loader of these images applies. */
+export const STANDARD = [normalize({ mean: [0.3], std: [0.25] })];
 
 /** 8 x 8 images of noise, each class with one bright quarter. */
 export function images(count: number, seed = 1): ArrayDataset {
@@ -58,7 +62,7 @@ export const tinySdt = (overrides: Record<string, unknown> = {}): nn.Module =>
     ...overrides,
   });
 
-export interface Setup extends Partial<Omit<TrainerOptions, "model" | "loader" | "optimizer">> {
+export interface Setup extends Partial<Omit<TrainerOptions, "model" | "loader" | "optimizer" | "ema">> {
   device?: DeviceName;
   threads?: number;
   seed?: number;
@@ -67,10 +71,14 @@ export interface Setup extends Partial<Omit<TrainerOptions, "model" | "loader" |
   samples?: number;
   batchSize?: number;
   shift?: number;
+  batchTransforms?: readonly BatchTransform[];
+  ema?: (model: nn.Module) => EMA;
 }
 
 export const adamw = (model: nn.Module) => new AdamW(weightDecayGroups(model, 0.05), { lr: 0.01 });
 export const sgd = (model: nn.Module) => new SGD(model.parameters(), { lr: 0.05, momentum: 0.9, nesterov: true, weightDecay: 1e-3 });
+export const lamb = (model: nn.Module) => new LAMB(weightDecayGroups(model, 0.05), { lr: 0.01 });
+export const averaged = (model: nn.Module) => new EMA(model, { decay: 0.9, warmup: true });
 
 /** Start the engine anew and put a trainer at the beginning of its run. */
 export async function trainer(setup: Setup = {}): Promise<Trainer> {
@@ -83,16 +91,17 @@ export async function trainer(setup: Setup = {}): Promise<Trainer> {
     samples = 64,
     batchSize = 16,
     shift = 0,
+    batchTransforms = [],
+    ema,
     ...rest
   } = setup;
   await init({ device, threads, seed, native: ADDON });
   const model = make();
   const loader = new Loader(images(samples), {
     batchSize,
-    shuffle: randomness().stream("shuffle"),
-    mean: [0.3],
-    std: [0.25],
-    ...(shift ? { augment: { apply: randomShift(shift), stream: randomness().stream("augment") } } : {}),
+    shuffle: true,
+    transforms: [...(shift ? [randomShift(shift)] : []), ...STANDARD],
+    batchTransforms,
   });
   const epochs = rest.epochs ?? 2;
   return new Trainer({
@@ -101,6 +110,7 @@ export async function trainer(setup: Setup = {}): Promise<Trainer> {
     optimizer: optimizer(model),
     epochs,
     schedule: { name: "cosine", lr: 0.01, epochs, warmupEpochs: 0.5, minLr: 1e-4 },
+    ema: ema?.(model),
     ...rest,
   });
 }

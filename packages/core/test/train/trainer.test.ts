@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Loader } from "../../src/data/loader.ts";
+import { mixup } from "../../src/data/transforms/mixup.ts";
 import * as safetensors from "../../src/formats/safetensors.ts";
 import type { Module, Parameter } from "../../src/nn/module.ts";
 import { init } from "../../src/runtime/engine.ts";
@@ -9,7 +10,7 @@ import { FormatError, SpikeloomError } from "../../src/runtime/error.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
 import type { EpochEvent, StepEvent, TrainEvent, Trainer } from "../../src/train/trainer.ts";
 import { ADDON, compiledDevices } from "../gradcheck.ts";
-import { adamw, advance, images, type Setup, sgd, tinySdt, trainer, weights } from "./support.ts";
+import { adamw, advance, averaged, images, lamb, type Setup, STANDARD, sgd, tinySdt, trainer, weights } from "./support.ts";
 
 const NETS: [string, Setup][] = [
   ["Conv-BN-LIF-Linear", {}],
@@ -35,7 +36,7 @@ function plant(model: Module, name: string, value: number): void {
 describe("a run", () => {
   it.each(NETS)("of %s lowers the loss and learns the classes", async (_, setup) => {
     const t = await trainer({ ...setup, epochs: 12, threads: 2, schedule: { name: "cosine", lr: 0.03, epochs: 12 } });
-    const test = new Loader(images(32, 9), { batchSize: 20, mean: [0.3], std: [0.25] });
+    const test = new Loader(images(32, 9), { batchSize: 20, transforms: STANDARD });
     const before = await evaluate(t.options.model, test);
     const epochs = (await events(t)).filter((e): e is EpochEvent => e.type === "epoch");
     expect(epochs.length).toBe(12);
@@ -50,7 +51,7 @@ describe("a run", () => {
   });
 
   it("tells of every step and epoch; a smaller last batch counts by its images", async () => {
-    const testLoader = new Loader(images(12, 9), { batchSize: 5, mean: [0.3], std: [0.25] });
+    const testLoader = new Loader(images(12, 9), { batchSize: 5, transforms: STANDARD });
     const t = await trainer({ samples: 40, testLoader, rateEvery: 2, clipNorm: 0.01 });
     const all = await events(t);
     const steps = all.filter((e): e is StepEvent => e.type === "step");
@@ -88,6 +89,27 @@ describe("a run", () => {
     const expected = { step: [0.01, 0.0075, 0.0075, 0.005, 0.0025, 0.0025], epoch: [0.01, 0.01, 0.01, 0.005, 0.005, 0.005] };
     for (const per of ["step", "epoch"] as const)
       (await rates(per)).forEach((lr, i) => expect(lr, `${per} ${i}`).toBeCloseTo(expected[per][i] as number, 15));
+  });
+
+  it("tests every second epoch, and the last", async () => {
+    const all = await events(await trainer({ samples: 16, epochs: 5, evalEvery: 2, testLoader: new Loader(images(8, 9), { batchSize: 8 }) }));
+    const epochs = all.filter((e): e is EpochEvent => e.type === "epoch");
+    expect(epochs.map((e) => e.test !== undefined)).toEqual([false, true, false, true, true]);
+  });
+
+  it("with averaged weights tests those, and goes on with its own", async () => {
+    const setup: Setup = { samples: 32, testLoader: new Loader(images(20, 9), { batchSize: 20, transforms: STANDARD }) };
+    const plain = await trainer(setup);
+    await advance(plain);
+    const expected = weights(plain.options.model);
+    const t = await trainer({ ...setup, ema: averaged });
+    const last = (await events(t)).at(-1) as EpochEvent;
+    expect(weights(t.options.model)).toEqual(expected);
+    const ema = t.options.ema as NonNullable<typeof t.options.ema>;
+    expect(ema.updates).toBe(4);
+    const { loss } = await ema.swapped(() => evaluate(t.options.model, setup.testLoader as Loader));
+    expect(last.test?.loss).toBe(loss);
+    expect((await evaluate(t.options.model, setup.testLoader as Loader)).loss).not.toBe(loss);
   });
 
   it("with accumulated batches makes the steps of a run with large ones", async () => {
@@ -143,6 +165,7 @@ describe("a stopped run", () => {
   const RUNS: [string, Setup][] = [
     ["AdamW, accumulated, clipped, shifted", { optimizer: adamw, accumulate: 2, clipNorm: 0.5, shift: 1, samples: 72 }],
     ["SGD with momentum", { optimizer: sgd, shift: 1 }],
+    ["LAMB, mixed images, averaged weights", { optimizer: lamb, batchTransforms: [mixup({ mixupAlpha: 0.5, cutmixAlpha: 1 })], ema: averaged }],
     ["SDT, AdamW, per epoch", { model: () => tinySdt({ spikeMode: "plif" }), schedulePer: "epoch", accumulate: 2, samples: 56 }],
   ];
 
@@ -187,10 +210,10 @@ describe("a stopped run", () => {
   });
 
   it("that was aborted by its signal loses no batch and no test", async () => {
-    const testLoader = () => new Loader(images(20, 9), { batchSize: 5, mean: [0.3], std: [0.25] });
+    const testLoader = () => new Loader(images(20, 9), { batchSize: 5, transforms: STANDARD });
     const options: Setup = { samples: 48, shift: 1 };
     const summary = (all: TrainEvent[]) =>
-      all.map((e) => ({ ...e, seconds: 0, ...(e.type === "epoch" && e.test ? { test: { ...e.test, seconds: 0 } } : {}) }));
+      all.map((e) => ({ ...e, seconds: 0, waitSeconds: 0, ...(e.type === "epoch" && e.test ? { test: { ...e.test, seconds: 0 } } : {}) }));
     const whole = await trainer({ ...options, testLoader: testLoader() });
     const expected = summary(await events(whole));
     const bytes = whole.checkpoint();
@@ -282,8 +305,8 @@ describe("a checkpoint that is wrong changes nothing:", () => {
     ["another optimiser", { optimizer: sgd }, "the run was made with the optimiser SGD, this one has AdamW"],
     ["another batch size", { batchSize: 8 }, "expected batchSize 16, found 8"],
     ["other data", { samples: 40 }, "expected samples 48, found 40"],
+    ["averaged weights", { ema: averaged }, "the run was made with averaged weights, this one has none"],
     ["another seed", { seed: 4 }, "the run was made with seed 4, this one has 3. Resume with the run's own seed"],
-    ["a run without augmentation", { shift: 0 }, "expected one for the augment stream, found none"],
   ])("%s", async (_, other, message) => {
     const foreign = await trainer({ samples: 48, shift: 1, ...other });
     await advance(foreign, 1);
@@ -358,7 +381,7 @@ describe("evaluate", () => {
     await init({ device: "wasm", threads: 1, seed: 3, native: ADDON });
     const model = tinySdt();
     const set = images(30, 2);
-    const at = (batchSize: number) => evaluate(model, new Loader(set, { batchSize, mean: [0.3], std: [0.25] }));
+    const at = (batchSize: number) => evaluate(model, new Loader(set, { batchSize, transforms: STANDARD }));
     const one = await at(30);
     const many = await at(7);
     expect(many.predictions).toEqual(one.predictions);

@@ -1,11 +1,12 @@
 /** Losses, exact as PyTorch's: cross-entropy with class indices or soft targets, squared error, binary cross-entropy on logits. */
 import { device } from "../../runtime/engine.ts";
 import { BINARY, REDUCE, UNARY } from "../../runtime/kernel-table.ts";
+import { scope } from "../scope.ts";
 import { expectShape, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, full, type Tensor } from "../tensor.ts";
+import { empty, full, type Tensor, tensor } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
-import { add, mul, neg, softplus, square, sub } from "./elementwise.ts";
+import { add, cast, gt, mul, neg, softplus, square, sub } from "./elementwise.ts";
 import { mean, sum } from "./reduce.ts";
 
 /** What becomes of the loss of each item: their mean, their sum, or all of them. */
@@ -15,12 +16,16 @@ export type Reduction = "mean" | "sum" | "none";
 export interface CrossEntropyOptions {
   /** Share of the target spread evenly over all classes (Szegedy et al. 2016). Default 0. */
   labelSmoothing?: number | undefined;
-  /** Default "mean", over all items. */
+  /** Class index of items that count for nothing, in the loss, the mean and the gradient. Default -100. */
+  ignoreIndex?: number | undefined;
+  /** Default "mean", over all items that count (NaN when none does). */
   reduction?: Reduction | undefined;
 }
 
 interface Settings {
   rows: number;
+  /** Items that count. */
+  counted: number;
   classes: number;
   smoothing: number;
   reduction: Reduction;
@@ -54,15 +59,15 @@ function scaled(x: Tensor, factor: number, shift = 0): Tensor {
 }
 
 // With log-probabilities l of a row and smoothing e, K classes: loss = -(1 - e) l[target] - e / K sum(l); a soft target q puts
-// sum(q l) in the place of l[target].
+// sum(q l) in the place of l[target]. A third input, where given, is 0 for the rows that are ignored and 1 for the others.
 const crossEntropyLoss: OpDefinition<Settings> = {
   name: "crossEntropy",
 
-  forward(ctx, inputs, { rows, classes: k, smoothing, reduction, output }) {
-    const [logits, targets] = inputs as [Tensor, Tensor];
+  forward(ctx, inputs, { rows, counted, classes: k, smoothing, reduction, output }) {
+    const [logits, targets, counts] = inputs as [Tensor, Tensor, Tensor?];
     const l = empty([rows, k]);
     run("softmax", { x: dense("crossEntropy", logits).storage, y: l.storage, rows, c: k, log: 1 }, tilesFor(rows, k * 8));
-    ctx.save(l, targets);
+    ctx.save(l, targets, ...(counts ? [counts] : []));
     const sumOverClasses = (x: Tensor, scale: number): Tensor => {
       const y = empty([rows]);
       run(
@@ -82,14 +87,19 @@ const crossEntropyLoss: OpDefinition<Settings> = {
       const spread = sumOverClasses(l, -smoothing / k);
       run("accumulate", { x: spread.storage, y: losses.storage, n: rows, alpha: 1 }, tilesFor(rows, 1));
     }
-    return (reduction === "none" ? losses : sumRows(losses, rows, 1, reduction === "mean" ? 1 / rows : 1)).alias(output);
+    if (counts) losses = product(losses, [1, 0], counts, [1, 0], rows, 1);
+    return (reduction === "none" ? losses : sumRows(losses, rows, 1, reduction === "mean" ? 1 / counted : 1)).alias(output);
   },
 
-  backward(ctx, grads, { rows, classes: k, smoothing, reduction, input }) {
-    const [l, targets] = ctx.saved as [Tensor, Tensor];
-    // The gradient of each row's loss: one for all unless they were returned one by one.
-    const g = reduction === "mean" ? scaled(grads[0] as Tensor, 1 / rows) : (grads[0] as Tensor);
-    const step = reduction === "none" ? 1 : 0;
+  backward(ctx, grads, { rows, counted, classes: k, smoothing, reduction, input }) {
+    const [l, targets, counts] = ctx.saved as [Tensor, Tensor, Tensor?];
+    // The gradient of each row's loss: one for all unless they were returned one by one, or some are ignored.
+    let g = reduction === "mean" ? scaled(grads[0] as Tensor, 1 / counted) : (grads[0] as Tensor);
+    let step = reduction === "none" ? 1 : 0;
+    if (counts) {
+      g = product(g, [step, 0], counts, [1, 0], rows, 1);
+      step = 1;
+    }
     let gl: Tensor;
     let targetGradient: Tensor | null = null;
     if (targets.dtype === "i32") {
@@ -106,7 +116,7 @@ const crossEntropyLoss: OpDefinition<Settings> = {
     }
     const gx = empty(input);
     run("softmax_grad", { y: l.storage, gy: gl.storage, gx: gx.storage, rows, c: k, log: 1 }, tilesFor(rows, k * 4));
-    return [gx, targetGradient];
+    return [gx, targetGradient, null].slice(0, ctx.saved.length);
   },
 };
 
@@ -114,31 +124,44 @@ const crossEntropyLoss: OpDefinition<Settings> = {
  * Cross-entropy of softmax(logits) with the targets, over the last axis.
  *
  * @param logits f32 or spikes [..., K], usually [B, K]
- * @param targets i32 [...]: class indices in [0, K); or f32 [..., K]: probabilities
+ * @param targets i32 [...]: class indices in [0, K), or `ignoreIndex`; or f32 [..., K]: probabilities
  * @returns f32: a scalar, or with reduction "none" the loss of each item [...]
  * @throws SpikeloomError for shapes that do not fit, and for a class index out of range
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const op = "crossEntropy";
-  const { labelSmoothing: smoothing = 0, reduction = "mean" } = options;
+  const { labelSmoothing: smoothing = 0, reduction = "mean", ignoreIndex = -100 } = options;
   expectFloat(op, "logits", logits);
   expectDType(op, "targets", targets, "i32", "f32");
   if (logits.rank < 1 || logits.shape[logits.rank - 1] === 0) wrong(op, "logits", "of shape [..., K], K >= 1", show(logits.shape));
   if (!(smoothing >= 0 && smoothing <= 1)) wrong(op, "labelSmoothing", "in [0, 1]", String(smoothing));
   expectReduction(op, reduction);
-  const leading = logits.shape.slice(0, -1);
-  const classes = logits.shape[logits.rank - 1] as number;
+  const input = logits.shape;
+  const leading = input.slice(0, -1);
+  const classes = input[input.length - 1] as number;
   const rows = sizeOf(leading);
-  expectShape(op, "targets", targets.shape, targets.dtype === "i32" ? leading : logits.shape);
-  if (targets.dtype === "i32") {
-    const indices = device().view(targets.storage);
-    for (let i = 0; i < rows; i++) {
-      const index = indices[i] as number;
-      if (index < 0 || index >= classes) wrong(op, "targets", `class indices in [0, ${classes})`, `${index} at position ${i}`);
-    }
-  }
   const output = reduction === "none" ? leading : [];
-  return apply(crossEntropyLoss, [logits, targets], { rows, classes, smoothing, reduction, input: logits.shape, output });
+  expectShape(op, "targets", targets.shape, targets.dtype === "i32" ? leading : input);
+  const settings = { rows, counted: rows, classes, smoothing, reduction, input, output };
+  if (targets.dtype === "f32") {
+    if (options.ignoreIndex !== undefined) wrong(op, "targets", "class indices (i32) where ignoreIndex is given", "f32");
+    return apply(crossEntropyLoss, [logits, targets], settings);
+  }
+  const indices = device().view(targets.storage) as Int32Array;
+  let ignored = 0;
+  for (let i = 0; i < rows; i++) {
+    const index = indices[i] as number;
+    if (index === ignoreIndex) ignored++;
+    else if (index < 0 || index >= classes) wrong(op, "targets", `class indices in [0, ${classes})`, `${index} at position ${i}`);
+  }
+  if (!ignored) return apply(crossEntropyLoss, [logits, targets], settings);
+  const given = indices.slice();
+  return scope(() => {
+    const counts = tensor(Float32Array.from(given, (index) => (index === ignoreIndex ? 0 : 1)));
+    // Any class will do for a row that counts for nothing.
+    const safe = tensor(given.map((index) => (index === ignoreIndex ? 0 : index)));
+    return apply(crossEntropyLoss, [logits, safe, counts], { ...settings, counted: rows - ignored });
+  });
 }
 
 function expectReduction(op: string, reduction: Reduction): void {
@@ -161,6 +184,14 @@ export function mse(input: Tensor, target: Tensor, { reduction = "mean" }: { red
   return reduced(square(sub(input, target)), reduction);
 }
 
+/** Settings of `bceWithLogits`. */
+export interface BCEOptions {
+  /** Targets above it count as 1, the others as 0 (timm's target_threshold). Default: as they are. */
+  targetThreshold?: number | undefined;
+  /** Default "mean", over all elements. */
+  reduction?: Reduction | undefined;
+}
+
 /**
  * Binary cross-entropy of sigmoid(logits) with targets in [0, 1], without overflow.
  *
@@ -168,11 +199,13 @@ export function mse(input: Tensor, target: Tensor, { reduction = "mean" }: { red
  * @param target f32 or spikes of the same shape
  * @returns f32: a scalar, or with reduction "none" a tensor of the inputs' shape
  */
-export function bceWithLogits(logits: Tensor, target: Tensor, { reduction = "mean" }: { reduction?: Reduction | undefined } = {}): Tensor {
+export function bceWithLogits(logits: Tensor, target: Tensor, { reduction = "mean", targetThreshold }: BCEOptions = {}): Tensor {
   expectSame("bceWithLogits", logits, target, reduction);
-  // -(t log s(x) + (1 - t) log(1 - s(x))) = (1 - t) x + log(1 + exp(-x))
-  const remaining = sub(1, target);
-  return reduced(add(mul(remaining, logits), softplus(neg(logits))), reduction);
+  return scope(() => {
+    const t = targetThreshold === undefined ? target : cast(gt(target, targetThreshold), "f32");
+    // -(t log s(x) + (1 - t) log(1 - s(x))) = (1 - t) x + log(1 + exp(-x))
+    return reduced(add(mul(sub(1, t), logits), softplus(neg(logits))), reduction);
+  });
 }
 
 function expectSame(op: string, input: Tensor, target: Tensor, reduction: Reduction): void {
