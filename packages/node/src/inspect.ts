@@ -1,8 +1,11 @@
 /** What a trained classifier shows of itself on test images: firing rates, rasters, attention maps, energy. For the report. */
 
 import type { data } from "spikeloom";
-import { measure, type models, nn, noGrad, scope, type Tensor, tensor } from "spikeloom";
-import { packBits, type ReportRate, type ReportSample } from "./report-data.ts";
+import { measure, type models, nn, noGrad, scope, type Tensor } from "spikeloom";
+import { type Measurable, measureOn, spread } from "./measured.ts";
+import { pictureOf } from "./picture.ts";
+import { packBits, type ReportMemory, type ReportRate, type ReportSample } from "./report-data.ts";
+import type { SessionData } from "./session.ts";
 
 /** At most so many neurons of a layer are drawn in a raster. */
 const RASTER_NEURONS = 256;
@@ -49,70 +52,89 @@ function rasterOf({ layer, values, steps, batch, neurons }: Recorded, sample: nu
   return { layer, timeSteps: steps, neurons: shown, ofNeurons: neurons, bits: packBits(fired) };
 }
 
-/** One test image of each class, as far as they come among the first thousand. */
-function pick(set: data.ArrayDataset, count: number): number[] {
+/** At most `count` of the samples, of as many classes as there are among them: places in `labels`. */
+function pick(labels: Int32Array, count: number): number[] {
   const seen = new Set<number>();
-  const picked: number[] = [];
-  for (let i = 0; i < Math.min(set.length, 1000) && picked.length < count; i++) {
-    const label = set.labels[i] as number;
-    if (seen.has(label)) continue;
-    seen.add(label);
-    picked.push(i);
-  }
-  return picked;
+  const firsts = [...labels.keys()].filter((i) => !seen.has(labels[i] as number) && seen.add(labels[i] as number));
+  return firsts.slice(0, count);
 }
 
 export interface Inspection {
   rates: ReportRate[];
   samples: ReportSample[];
+  /** By the plain rule. */
   energy: measure.EnergyReport;
+  /** By every convention, the plain rule first. */
+  presets: measure.EnergyReport[];
+  memory: ReportMemory;
 }
 
-/** Run the model on some test images and collect what the report draws. */
-export function inspect(model: nn.Module, system: models.System, loader: data.Loader, classes: readonly string[]): Inspection {
-  const set = loader.dataset;
-  const [, height, width, channels] = set.shape;
-  const first = loader[Symbol.iterator]().next().value as data.Batch;
-  loader.restore({ ...loader.state(), batch: 0 });
-  const measured = Math.min(first.y.length, 64);
-  const size = height * width * channels;
-  return scope(() =>
-    noGrad(() => {
-      model.eval();
-      const input = tensor(first.x.slice(0, measured * size), [measured, height, width, channels]);
-      const energy = measure.energy(model, input);
-      const rates = measure
-        .firingRates(model, input)
-        .map(({ layer, shape, perStep }) => ({ layer, neurons: shape.slice(2).reduce((a, b) => a * b, 1), perStep }));
-      const picked = pick(set, 6).filter((i) => i < first.y.length);
-      const pixels = new Float32Array(picked.length * size);
-      picked.forEach((index, i) => {
-        pixels.set(first.x.subarray(index * size, (index + 1) * size), i * size);
-      });
-      const shown = tensor(pixels, [picked.length, height, width, channels]);
-      const { layers, probabilities } = recordSpikes(model, shown);
-      const maps = system.attention?.(model, shown) ?? [];
-      const samples = picked.map((index, i): ReportSample => {
-        const row = Array.from(probabilities.slice(i * classes.length, (i + 1) * classes.length));
-        const best = row.indexOf(Math.max(...row));
-        const bytes = set.images.subarray(index * size, (index + 1) * size);
-        return {
-          index,
-          image: { width, height, channels: channels as 1 | 3, pixels: Buffer.from(bytes).toString("base64") },
-          label: classes[set.labels[index] as number] as string,
-          predicted: classes[best] as string,
-          confidence: row[best] as number,
-          rasters: someLayers(layers).map((l) => rasterOf(l, i)),
-          attention: maps.map((m) => ({
-            block: m.block,
-            width: m.width,
-            height: m.height,
-            before: [...(m.before[i] as Float64Array)],
-            after: [...(m.after[i] as Float64Array)],
-          })),
-        };
-      });
-      return { rates, samples, energy };
-    }),
-  );
+/** What is drawn of each of the samples `indices`, true classes included. */
+export async function inspectSamples({ model, system, loader, set }: Inspected, indices: ArrayLike<number>): Promise<ReportSample[]> {
+  const { x, y, labels } = await loader.batchOf(indices);
+  const restore = model.modes();
+  model.eval();
+  try {
+    return scope(() =>
+      noGrad(() => {
+        const { layers, probabilities } = recordSpikes(model, x);
+        const maps = system.attention?.(model, x) ?? [];
+        return Array.from(indices, (index, i): ReportSample => {
+          const row = Array.from(
+            probabilities.slice((i * probabilities.length) / labels.length, ((i + 1) * probabilities.length) / labels.length),
+          );
+          const best = row.indexOf(Math.max(...row));
+          return {
+            index,
+            image: pictureOf(x, i, set.entry),
+            label: set.classes[labels[i] as number] ?? String(labels[i]),
+            predicted: set.classes[best] ?? String(best),
+            confidence: row[best] as number,
+            rasters: someLayers(layers).map((l) => rasterOf(l, i)),
+            attention: maps.map((m) => ({
+              block: m.block,
+              width: m.width,
+              height: m.height,
+              before: [...(m.before[i] as Float64Array)],
+              after: [...(m.after[i] as Float64Array)],
+            })),
+          };
+        });
+      }),
+    );
+  } finally {
+    restore();
+    x.dispose();
+    y.dispose();
+  }
+}
+
+/** A model and the data that it is looked at with. */
+export interface Inspected {
+  model: nn.Module;
+  system: models.System;
+  /** Of the test images. */
+  loader: data.Loader;
+  set: SessionData;
+}
+
+/** Run the model on some test images, spread over the set, and collect what the report draws. */
+export async function inspect(inspected: Inspected & Pick<Measurable, "config">): Promise<Inspection> {
+  const { loader, set } = inspected;
+  const images = Math.min(loader.batchSize, 64);
+  const { survey, energy } = await measureOn({ ...inspected, sampleShape: set.sampleShape }, images);
+  const presets = measure.presets.map(({ name }) => energy({ preset: name }));
+  const { rates, footprint, neurobench } = survey;
+  const indices = spread(loader.dataset.length, images);
+  const { x, y, labels } = await loader.batchOf(indices);
+  x.dispose();
+  y.dispose();
+  const picked = pick(labels, 6).map((i) => indices[i] as number);
+  return {
+    rates: rates.map(({ layer, neurons, perStep }) => ({ layer, neurons, perStep })),
+    energy: presets[0] as measure.EnergyReport,
+    presets,
+    memory: { footprint, neurobench },
+    samples: await inspectSamples(inspected, picked),
+  };
 }

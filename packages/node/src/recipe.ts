@@ -19,6 +19,11 @@ const above0 = z.number("a number > 0").positive("a number > 0");
 const fraction = z.number("a number from 0 to below 1").min(0, "a number from 0 to below 1").lt(1, "a number from 0 to below 1");
 const text = z.string("text").min(1, "text that is not empty");
 const flag = z.boolean("true or false");
+const chance = z.number("a number from 0 to 1").min(0, "a number from 0 to 1").max(1, "a number from 0 to 1");
+const range = (words: string) => z.tuple([above0, above0], words).refine(([low, high]) => low <= high, words);
+const SIDE = "a whole number of pixels from 1 to 8192, or [height, width]";
+const side = z.union([whole(1, 8192), z.tuple([whole(1, 8192), whole(1, 8192)])], SIDE);
+const interpolation = z.enum(["nearest", "bilinear", "bicubic"]).default("bicubic");
 const mapping = <T extends z.core.$ZodLooseShape>(shape: T) => z.strictObject(shape, { error: "a mapping" });
 
 const DURATION = 'minutes as a number, or a duration such as "30s", "5m" or "1h"';
@@ -58,9 +63,50 @@ export const recipeSchema = mapping({
     name: text,
     /** Folder of the files; for embedded data sets the npm package is looked for where not given. */
     dir: text.optional(),
+    /** Event data: frames that a recording is made into, and whether they share its events or its time. */
+    timeSteps: whole(1, 1024).optional(),
+    splitBy: z.enum(["number", "time"]).default("number"),
+    /** What every image goes through, of training (where it is not cropped at random) and of testing: its shortest side, then its centre. */
+    image: mapping({ resize: side.optional(), crop: side.optional(), interpolation }).prefault({}),
+    /** Changes to training images, each drawn from a stream of its own, in this order. */
     augment: mapping({
+      /** A part of the image of an area in `scale` (of the whole) and a shape in `ratio`, resized to `size`. */
+      randomResizedCrop: mapping({
+        size: side,
+        scale: range("two numbers > 0, such as [0.08, 1]").default([0.08, 1]),
+        ratio: range("two numbers > 0, such as [0.75, 1.3333]").default([3 / 4, 4 / 3]),
+        interpolation,
+      }).optional(),
+      /** Pad with zeros on every side, then cut out `size` (the image's own where not given). */
+      randomCrop: mapping({ padding: whole(0, 1024).default(4), size: side.optional() }).optional(),
       /** Random translation by up to so many pixels in both directions. */
       shift: whole(0, 64).default(0),
+      /** Chance of a mirror image. */
+      flip: chance.default(0),
+      /** timm's RandAugment: rand-m9-n1-mstd0.4-inc1 is magnitude 9 (spread 0.4), one operation, the increasing set. */
+      randAugment: text.optional(),
+      colorJitter: mapping({
+        brightness: atLeast(0).default(0),
+        contrast: atLeast(0).default(0),
+        saturation: atLeast(0).default(0),
+        hue: z.number("a number from 0 to 0.5").min(0, "a number from 0 to 0.5").max(0.5, "a number from 0 to 0.5").default(0),
+      }).optional(),
+      /** Chance that a rectangle is erased, after normalisation. */
+      randomErasing: chance.default(0),
+      /** Event frames: a hole of 16 x 16, the same in a whole batch. */
+      cutout: flag.default(false),
+      /** Event frames: one shear, translation or rotation a recording. */
+      trivialAugment: flag.default(false),
+      /** Mix pairs of images and their targets; `mixup` and `cutmix` are the alphas of their Beta distributions, 0 for never. */
+      mix: mapping({
+        mixup: atLeast(0).default(0),
+        cutmix: atLeast(0).default(0),
+        /** Chance that a batch is mixed; and that it is by cutmix where both are on. */
+        probability: chance.default(1),
+        switchProbability: chance.default(0.5),
+        /** No more mixing from this epoch on. */
+        offEpoch: whole(0).optional(),
+      }).optional(),
     }).prefault({}),
     /** Only the first so many images, of training and of testing. */
     limit: whole(1).optional(),
@@ -82,6 +128,15 @@ export const recipeSchema = mapping({
             eps: above0.default(1e-8),
           }),
           mapping({
+            name: z.literal("lamb"),
+            lr: above0.default(1e-3),
+            weightDecay: atLeast(0).default(0.01),
+            betas: z.tuple([fraction, fraction], "two numbers, such as [0.9, 0.999]").default([0.9, 0.999]),
+            eps: above0.default(1e-6),
+            /** Gradients are divided by their common norm over this, where it is larger. */
+            maxGradNorm: above0.default(1),
+          }),
+          mapping({
             name: z.literal("sgd"),
             lr: above0.default(0.1),
             weightDecay: atLeast(0).default(0),
@@ -100,6 +155,17 @@ export const recipeSchema = mapping({
           mapping({ name: z.literal("linear"), ...warmup, minLr, epochs, per }),
           /** The rate is multiplied by `decayRate` every `decayEpochs`. */
           mapping({ name: z.literal("step"), ...warmup, minLr, decayEpochs: above0.default(30), decayRate: above0.default(0.1), per }),
+          /** The same at each of the epochs `milestones`. */
+          mapping({
+            name: z.literal("multistep"),
+            ...warmup,
+            minLr,
+            milestones: z.array(above0, "a list of epochs, such as [100, 150]").default([]),
+            decayRate: above0.default(0.1),
+            per,
+          }),
+          /** (1 - t / epochs) to the power. */
+          mapping({ name: z.literal("polynomial"), ...warmup, minLr, epochs, power: above0.default(1), per }),
           mapping({ name: z.literal("constant"), ...warmup, per }),
         ],
         { error: "a mapping" },
@@ -109,8 +175,16 @@ export const recipeSchema = mapping({
     clipNorm: above0.optional(),
     /** Batches whose gradients are averaged before a step. */
     accumulate: whole(1).default(1),
+    /** Test after every so many epochs, and after the last. */
+    evalEvery: whole(1).default(1),
+    /** Keep a moving average of the weights, and test and ship that. */
+    ema: mapping({ decay: fraction.default(0.9998), warmup: flag.default(false) }).optional(),
     labelSmoothing: fraction.default(0),
     loss: mapping({
+      /** Cross-entropy, or timm's binary cross-entropy of each class by itself. */
+      base: z.enum(["ce", "bce"]).default("ce"),
+      /** Binary cross-entropy: targets above it count as 1, the others as 0. */
+      targetThreshold: chance.optional(),
       /** Temporal efficient training: the loss at every step, plus `lambda` times the mean squared distance to `means`. */
       tet: mapping({ lambda: fraction.default(1e-3), means: z.number("a number").default(1) }).optional(),
     }).prefault({}),
@@ -217,7 +291,9 @@ function applySet(document: Document, set: string): string {
     }
   }
   try {
-    document.setIn(keys, document.createNode(value));
+    // `--set data.dir=` takes the key away: its default counts again.
+    if (value === null || value === undefined) document.deleteIn(keys);
+    else document.setIn(keys, document.createNode(value));
   } catch (error) {
     throw new SpikeloomError(`--set ${set}: ${(error as Error).message}`, { cause: error });
   }

@@ -1,7 +1,7 @@
 /**
- * A run's folder: recipe.yml (defaults written out), metrics.jsonl (a line an event), last.safetensors (all that a resumed run
- * needs), model.safetensors (weights alone, under PyTorch's keys), report.html, summary.json. Every file but the log is written whole
- * or not at all.
+ * A run's folder: recipe.yml (defaults written out), metrics.jsonl (a line an event), tensorboard/ (the same for TensorBoard),
+ * last.safetensors (all that a resumed run needs), best.safetensors and model.safetensors (weights alone, under PyTorch's keys, of
+ * the best test and of the end), report.html, summary.json. Every file but the logs is written whole or not at all.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,11 +15,22 @@ export const FILES = {
   metrics: "metrics.jsonl",
   checkpoint: "last.safetensors",
   weights: "model.safetensors",
+  best: "best.safetensors",
   report: "report.html",
   summary: "summary.json",
 } as const;
 
 const LOCK = "run.lock";
+
+/** The processor ticks at which a process started, where the system tells (Linux): a number used twice is then no mistake. */
+function startOf(pid: number): string {
+  try {
+    // The second field is the program's name in brackets, which may hold anything.
+    return readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\)/s, "").trim().split(" ")[19] ?? "";
+  } catch {
+    return "";
+  }
+}
 
 function isAlive(pid: number): boolean {
   if (!Number.isInteger(pid) || pid < 1) return false;
@@ -46,6 +57,19 @@ export class RunFolder {
     return existsSync(this.file(name));
   }
 
+  /** The process that trains in this folder now; undefined where none does. */
+  owner(): number | undefined {
+    let text: string;
+    try {
+      text = readFileSync(join(this.path, LOCK), "utf8");
+    } catch {
+      return undefined;
+    }
+    const [pid, start] = text.trim().split(" ");
+    const number = Number(pid);
+    return isAlive(number) && (!start || start === startOf(number)) ? number : undefined;
+  }
+
   /**
    * Claim the folder for this process, making it where it is not there. @throws SpikeloomError while another process trains in it
    */
@@ -55,13 +79,13 @@ export class RunFolder {
       mkdirSync(this.path, { recursive: true });
       for (;;) {
         try {
-          writeFileSync(path, String(process.pid), { flag: "wx" });
+          writeFileSync(path, `${process.pid} ${startOf(process.pid)}`.trim(), { flag: "wx" });
           return;
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
         }
-        const owner = Number(readFileSync(path, "utf8"));
-        if (isAlive(owner))
+        const owner = this.owner();
+        if (owner !== undefined)
           throw new SpikeloomError(
             `${this.path} is in use: process ${owner} trains in it. Wait for it, or choose another folder (--out DIR)`,
           );

@@ -1,7 +1,7 @@
 /** From a recipe to everything a run needs: engine, data, model, optimiser, trainer. Shared by train, eval and measure. */
-import { data, type EngineInfo, init, models, type nn, optim, random, SpikeloomError, train } from "spikeloom";
+import { data, type EngineInfo, init, models, type nn, optim, SpikeloomError, train } from "spikeloom";
 import { findAddon } from "./addon.ts";
-import { type ImageSplits, loadMnist } from "./datasets.ts";
+import { type DatasetEntry, datasets } from "./datasets/index.ts";
 import type { Recipe } from "./recipe.ts";
 
 /** What the command line may force over the recipe. */
@@ -16,21 +16,6 @@ export async function startEngine({ device, threads, seed }: EngineChoice): Prom
   return init({ device: (device ?? "auto") as "auto", threads, seed, native: findAddon() });
 }
 
-interface DatasetEntry {
-  load(dir?: string): Promise<ImageSplits>;
-  classes: readonly string[];
-  /** Per channel, of pixels in 0..1. */
-  mean: readonly number[];
-  std: readonly number[];
-}
-
-const DIGITS = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-
-/** Data sets that a recipe may name. */
-export const datasets: Readonly<Record<string, DatasetEntry>> = {
-  mnist: { load: (dir) => loadMnist(dir === undefined ? {} : { dir }), classes: DIGITS, mean: [0.1307], std: [0.3081] },
-};
-
 /** Names for `loadRecipe`: systems and their configurations; data sets. */
 export const knownNames = {
   models: () => [...models.modelNames(), ...models.systems.map((s) => s.name)],
@@ -39,81 +24,137 @@ export const knownNames = {
 
 export interface SessionData {
   entry: DatasetEntry;
-  train: data.ArrayDataset;
-  test: data.ArrayDataset;
+  train: data.Dataset;
+  test: data.Dataset;
+  /** Names of the classes. */
+  classes: readonly string[];
+  /** What the network sees of one sample: [H, W, C], or [T, H, W, C] for event frames. */
+  sampleShape: readonly number[];
 }
 
 /** The recipe's data, cut to its limits. */
 export async function loadData(recipe: Recipe): Promise<SessionData> {
-  const entry = datasets[recipe.data.name] as DatasetEntry;
-  const splits = await entry.load(recipe.data.dir);
-  return { entry, train: limited(splits.train, recipe.data.limit), test: limited(splits.test, recipe.data.testLimit) };
+  const { name, dir, timeSteps, splitBy, limit, testLimit } = recipe.data;
+  const entry = datasets[name] as DatasetEntry;
+  const splits = await entry.load({ splitBy, ...(dir === undefined ? {} : { dir }), ...(timeSteps === undefined ? {} : { timeSteps }) });
+  const cut = (set: data.Dataset, length: number | undefined) => (length === undefined ? set : data.firstOf(set, length));
+  const set = { entry, train: cut(splits.train, limit), test: cut(splits.test, testLimit) };
+  const classes = set.train.classNames ?? entry.classes;
+  const first = await new data.Loader(set.test, { batchSize: 1, transforms: testTransforms(recipe, entry) }).batchOf([0]);
+  const shape = first.x.shape;
+  first.x.dispose();
+  first.y.dispose();
+  return { ...set, classes, sampleShape: shape.length === 5 ? [shape[0] as number, ...shape.slice(2)] : shape.slice(1) };
 }
 
-function limited(set: data.ArrayDataset, limit: number | undefined): data.ArrayDataset {
-  if (limit === undefined || limit >= set.length) return set;
-  const [, h, w, c] = set.shape;
-  return new data.ArrayDataset({
-    images: set.images.slice(0, limit * h * w * c),
-    shape: [limit, h, w, c],
-    labels: set.labels.slice(0, limit),
-    classes: set.classes,
-  });
+export interface BuiltModel {
+  model: nn.Module;
+  system: models.System;
+  config: Record<string, unknown>;
 }
 
-/** The recipe's model, with the data's channels and classes checked against it. */
-export function buildModel(
-  recipe: Recipe,
-  set: data.ArrayDataset,
-): { model: nn.Module; system: models.System; config: Record<string, unknown> } {
+/** The recipe's model, and, where data is given, whether its channels and classes are the model's. */
+export function buildModel(recipe: Recipe, set?: Pick<SessionData, "sampleShape" | "test">): BuiltModel {
   const { system, config } = models.resolveModel(recipe.model.name, recipe.model.config);
-  const [, , , channels] = set.shape;
-  for (const [key, expected, what] of [
-    ["inChannels", channels, "channels"],
-    ["numClasses", set.classes, "classes"],
-  ] as const)
-    if (config[key] !== undefined && config[key] !== expected)
-      throw new SpikeloomError(
-        `model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}: set model.config.${key}=${expected}`,
-      );
+  if (set)
+    for (const [key, expected, what] of [
+      ["inChannels", set.sampleShape.at(-1), "channels"],
+      ["numClasses", set.test.classes, "classes"],
+    ] as const)
+      if (config[key] !== undefined && config[key] !== expected)
+        throw new SpikeloomError(
+          `model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}: set model.config.${key}=${expected}`,
+        );
   if (recipe.train.loss.tet && config.tet === false)
     throw new SpikeloomError("train.loss.tet needs the logits of every step: set model.config.tet=true");
   return { model: system.build(config), system, config };
 }
 
+function normalisation({ mean, std }: DatasetEntry): data.Transform[] {
+  return mean.length ? [data.normalize({ mean, std })] : [];
+}
+
+/** To one size, the same way for every image. */
+function fitting({ data: { image } }: Recipe): data.Transform[] {
+  const { resize, crop, interpolation } = image;
+  return [
+    ...(resize === undefined ? [] : [data.resize(resize, { interpolation })]),
+    ...(crop === undefined ? [] : [data.centerCrop(crop)]),
+  ];
+}
+
+/** What test images go through. */
+export function testTransforms(recipe: Recipe, entry: DatasetEntry): data.Transform[] {
+  return [...fitting(recipe), ...normalisation(entry)];
+}
+
+function trainTransforms(recipe: Recipe, entry: DatasetEntry): data.Transform[] {
+  const { randomResizedCrop, randomCrop, shift, flip, randAugment, colorJitter, randomErasing, trivialAugment } = recipe.data.augment;
+  // RandAugment fills with the mean colour, so that normalised it is zero (timm).
+  const fill = entry.mean.map((m) => Math.round(255 * m));
+  return [
+    ...(randomResizedCrop ? [data.randomResizedCrop(randomResizedCrop)] : fitting(recipe)),
+    ...(randomCrop ? [data.randomCrop(randomCrop)] : []),
+    ...(shift > 0 ? [data.randomShift(shift)] : []),
+    ...(flip > 0 ? [data.randomHorizontalFlip(flip)] : []),
+    ...(randAugment === undefined ? [] : [data.randAugment(randAugment, { fill })]),
+    ...(colorJitter ? [data.colorJitter(colorJitter)] : []),
+    ...(trivialAugment ? [data.trivialAugment()] : []),
+    ...normalisation(entry),
+    ...(randomErasing > 0 ? [data.randomErasing({ probability: randomErasing })] : []),
+  ];
+}
+
+function batchTransforms({ data: { augment } }: Recipe): data.BatchTransform[] {
+  const { cutout, mix } = augment;
+  return [...(cutout ? [data.cutout()] : []), ...(mix ? [data.mixup({ ...mix, mixupAlpha: mix.mixup, cutmixAlpha: mix.cutmix })] : [])];
+}
+
 export function testLoader(recipe: Recipe, { entry, test }: SessionData): data.Loader {
-  return new data.Loader(test, { batchSize: recipe.train.evalBatchSize, mean: entry.mean, std: entry.std });
+  return new data.Loader(test, { batchSize: recipe.train.evalBatchSize, transforms: testTransforms(recipe, entry) });
 }
 
 /** Loss settings of the recipe. */
-export function lossOf({ train: { labelSmoothing, loss } }: Recipe): train.ClassificationLoss {
-  return { labelSmoothing, tet: loss.tet ? { means: loss.tet.means, lambda: loss.tet.lambda } : undefined };
+function lossOf({ train: { labelSmoothing, loss } }: Recipe): train.ClassificationLoss {
+  const { base, targetThreshold, tet } = loss;
+  return { base, labelSmoothing, targetThreshold, tet: tet ? { means: tet.means, lambda: tet.lambda } : undefined };
 }
 
-/** A trainer that stands at the beginning of the run. Random streams: init, shuffle, augment, dropout. */
-export function buildTrainer(recipe: Recipe, set: SessionData, model: nn.Module, signal: AbortSignal): train.Trainer {
-  const { train: t, data: d } = recipe;
-  const { name, ...settings } = t.optimizer;
+function optimizerOf(recipe: Recipe, model: nn.Module): optim.Optimizer<{ lr: number; weightDecay: number }> {
+  const { name, ...settings } = recipe.train.optimizer;
   const groups = optim.weightDecayGroups(model, settings.weightDecay);
-  const optimizer = name === "adamw" ? new optim.AdamW(groups, settings) : new optim.SGD(groups, settings);
+  switch (name) {
+    case "adamw":
+      return new optim.AdamW(groups, settings);
+    case "lamb":
+      return new optim.LAMB(groups, settings);
+    case "sgd":
+      return new optim.SGD(groups, settings);
+  }
+}
+
+/** A trainer that stands at the beginning of the run. Random streams: init, shuffle, augment.NAME, dropout. */
+export function buildTrainer(recipe: Recipe, set: SessionData, model: nn.Module, signal: AbortSignal): train.Trainer {
+  const { train: t } = recipe;
   const loader = new data.Loader(set.train, {
     batchSize: t.batchSize,
-    shuffle: random().stream("shuffle"),
-    mean: set.entry.mean,
-    std: set.entry.std,
-    ...(d.augment.shift > 0 ? { augment: { apply: data.randomShift(d.augment.shift), stream: random().stream("augment") } } : {}),
+    shuffle: true,
+    transforms: trainTransforms(recipe, set.entry),
+    batchTransforms: batchTransforms(recipe),
   });
   return new train.Trainer({
     model,
     loader,
     testLoader: testLoader(recipe, set),
-    optimizer,
-    schedule: { epochs: t.epochs, ...t.schedule, lr: settings.lr } as optim.Schedule,
+    evalEvery: t.evalEvery,
+    optimizer: optimizerOf(recipe, model),
+    schedule: { epochs: t.epochs, ...t.schedule, lr: t.optimizer.lr } as optim.Schedule,
     schedulePer: t.schedule.per,
     epochs: t.epochs,
     loss: lossOf(recipe),
     clipNorm: t.clipNorm,
     accumulate: t.accumulate,
+    ema: t.ema && new optim.EMA(model, t.ema),
     signal,
   });
 }

@@ -1,44 +1,72 @@
-/** A run that was trained: its recipe, data and model with the weights loaded. What eval and measure stand on. */
+/** A run that was trained: its recipe and model with the weights loaded, and its data where wanted. For eval, measure and predict. */
 import { type EngineInfo, type models, type nn, SpikeloomError, safetensors } from "spikeloom";
 import type { Recipe } from "./recipe.ts";
 import { FILES, RunFolder } from "./run-folder.ts";
 import { buildModel, type EngineChoice, loadData, type SessionData, startEngine } from "./session.ts";
 
-export interface Trained {
+/** Which of a run's weights: of its end, of its best test, or of its last checkpoint. */
+export type WeightsChoice = "final" | "best" | "last";
+
+export interface TrainedModel {
   folder: RunFolder;
   recipe: Recipe;
   engine: EngineInfo;
-  set: SessionData;
   model: nn.Module;
   system: models.System;
+  /** What the weights file says of itself: `classes` as a JSON list, and more. */
+  metadata: Readonly<Record<string, string>>;
+}
+
+export interface Trained extends TrainedModel {
+  set: SessionData;
 }
 
 export interface TrainedOptions extends EngineChoice {
   run: string;
   set?: readonly string[] | undefined;
+  /** Where not given: the final weights, or the last checkpoint's while the run is not done. */
+  weights?: WeightsChoice | undefined;
 }
 
 /**
- * Open a run's folder. Its final weights are used, or those of the last checkpoint while it is not done.
- * @throws SpikeloomError when the folder holds no run or no weights
+ * Open a run's folder, with its data.
+ * @throws SpikeloomError when the folder holds no run or no weights, or its data is not there
  */
-export async function openTrained({ run, set: sets = [], device, threads }: TrainedOptions): Promise<Trained> {
-  const folder = new RunFolder(run);
-  const recipe = await folder.recipe(sets);
-  const engine = await startEngine({ device: device ?? recipe.device, threads: threads ?? recipe.threads, seed: recipe.seed });
+export async function openTrained(options: TrainedOptions): Promise<Trained> {
+  const { folder, recipe, engine } = await openRun(options);
   const set = await loadData(recipe);
-  const { model, system } = buildModel(recipe, set.test);
-  if (folder.has("weights"))
-    model.loadStateDict((await safetensors.load(await folder.read("weights", "weights"), folder.file("weights"))) as Weights);
-  else if (folder.has("checkpoint")) {
-    const { tensors } = safetensors.decode(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
-    model.loadStateDict(
-      new Map(
-        [...tensors].filter(([key]) => key.startsWith("model.")).map(([key, value]) => [key.slice("model.".length), value]),
-      ) as Weights,
+  return { folder, recipe, engine, set, ...(await loadModel(folder, recipe, options.weights, set)) };
+}
+
+/** Open a run's folder for its model alone: its data need not be there. */
+export async function openModel(options: TrainedOptions): Promise<TrainedModel> {
+  const { folder, recipe, engine } = await openRun(options);
+  return { folder, recipe, engine, ...(await loadModel(folder, recipe, options.weights)) };
+}
+
+async function openRun({ run, set = [], device, threads }: TrainedOptions) {
+  const folder = new RunFolder(run);
+  const recipe = await folder.recipe(set);
+  const engine = await startEngine({ device: device ?? recipe.device, threads: threads ?? recipe.threads, seed: recipe.seed });
+  return { folder, recipe, engine };
+}
+
+async function loadModel(folder: RunFolder, recipe: Recipe, choice: WeightsChoice | undefined, set?: SessionData) {
+  const { model, system } = buildModel(recipe, set);
+  const from = choice === "best" ? "best" : choice === "last" ? "checkpoint" : folder.has("weights") || choice ? "weights" : "checkpoint";
+  if (!folder.has(from)) {
+    const there = (["weights", "best", "checkpoint"] as const).filter((name) => folder.has(name)).map((name) => FILES[name]);
+    throw new SpikeloomError(
+      `${folder.path} holds no ${FILES[from]}: ${there.length ? `it has ${there.join(", ")} (--weights final, best or last)` : "train it first"}`,
     );
-  } else throw new SpikeloomError(`${run} holds no weights (neither ${FILES.weights} nor ${FILES.checkpoint}): train it first`);
-  return { folder, recipe, engine, set, model, system };
+  }
+  const { tensors, metadata } = safetensors.decode(await folder.read(from, "weights"), folder.file(from));
+  // A checkpoint holds the model beside the optimiser; where weights are averaged, those are the ones to use.
+  const prefix = from === "checkpoint" ? ([...tensors.keys()].some((key) => key.startsWith("ema.")) ? "ema." : "model.") : "";
+  model.loadStateDict(
+    new Map([...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value])) as Weights,
+  );
+  return { model, system, metadata };
 }
 
 type Weights = Parameters<nn.Module["loadStateDict"]>[0];

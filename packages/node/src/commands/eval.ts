@@ -1,17 +1,29 @@
 /** `spikeloom eval`: loss, accuracy and confusion matrix of a run's weights on its test set. */
 import { train } from "spikeloom";
-import { lossOf, testLoader } from "../session.ts";
+import { testLoader } from "../session.ts";
 import { table } from "../table.ts";
 import { openTrained, type TrainedOptions } from "../trained.ts";
 
+/** A wider confusion matrix fits no terminal; --json has it. */
+const MOST_CLASSES_SHOWN = 20;
+
 export interface EvalOptions extends TrainedOptions {
+  /** Another data set than the run's, and its folder. */
+  data?: string | undefined;
+  dir?: string | undefined;
   json?: boolean | undefined;
 }
 
-export async function run({ json, ...options }: EvalOptions): Promise<void> {
-  const { recipe, engine, set, model, folder } = await openTrained(options);
-  const result = await train.evaluate(model, testLoader(recipe, set), { loss: lossOf(recipe) });
-  const { classes } = set.entry;
+export async function run({ json, data, dir, ...options }: EvalOptions): Promise<void> {
+  const overrides = [
+    ...(options.set ?? []),
+    // Another data set is not in the folder of the run's own.
+    ...(data === undefined ? [] : [`data.name=${JSON.stringify(data)}`, "data.dir="]),
+    ...(dir === undefined ? [] : [`data.dir=${JSON.stringify(dir)}`]),
+  ];
+  const { recipe, engine, set, model, folder } = await openTrained({ ...options, set: overrides });
+  const result = await train.evaluate(model, testLoader(recipe, set));
+  const { classes } = set;
   if (json) {
     const { predictions, ...rest } = result;
     console.log(
@@ -28,8 +40,9 @@ export async function run({ json, ...options }: EvalOptions): Promise<void> {
     return;
   }
   console.log(
-    `${folder.path}: accuracy ${(result.accuracy * 100).toFixed(2)} %, loss ${result.loss.toFixed(4)} on ${result.samples.toLocaleString("en")} test images of ${recipe.data.name} in ${result.seconds.toFixed(1)} s (${engine.device}, ${engine.isa})`,
+    `${folder.path}: accuracy ${(result.accuracy * 100).toFixed(2)} %${set.classes.length > 10 ? ` (top-5 ${(result.top5 * 100).toFixed(2)} %)` : ""}, loss ${result.loss.toFixed(4)} on ${result.samples.toLocaleString("en")} test images of ${recipe.data.name} in ${result.seconds.toFixed(1)} s (${engine.device}, ${engine.isa})`,
   );
+  if (classes.length > MOST_CLASSES_SHOWN) return;
   const columns = [
     { head: "true \\ predicted", cell: (row: number) => classes[row] as string },
     ...classes.map((name, i) => ({ head: name, right: true, cell: (row: number) => String(result.confusion[row]?.[i] ?? 0) })),

@@ -1,15 +1,11 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
-import { cpus } from "node:os";
 import { join } from "node:path";
-import { type EngineInfo, type nn, SpikeloomError, safetensors, train } from "spikeloom";
-import { type Inspection, inspect } from "../inspect.ts";
+import { SpikeloomError, type train } from "spikeloom";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeToYaml } from "../recipe.ts";
-import { renderReport } from "../report.ts";
-import type { ReportData } from "../report-data.ts";
 import { FILES, RunFolder } from "../run-folder.ts";
-import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, lossOf, startEngine, testLoader } from "../session.ts";
-import { versions } from "../versions.ts";
+import { weightsFile, writeReport } from "../run-report.ts";
+import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, startEngine } from "../session.ts";
 
 /** What asks a training to save and stop: Ctrl-C, a service manager, a closed terminal. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -42,9 +38,13 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
     seed: recipe.seed,
   });
   const set = await loadData(recipe);
-  const { model, system } = buildModel(recipe, set.test);
+  const built = buildModel(recipe, set);
+  const { model } = built;
   const stop = new AbortController();
   const trainer = buildTrainer(recipe, set, model, stop.signal);
+  const { ema } = trainer.options;
+  // What is tested, kept as the best and kept in the end.
+  const shipped = ema ?? model;
   const progress = createProgress({ json: options.json ?? false });
   if (options.resume !== undefined) {
     const warning = trainer.restore(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
@@ -75,9 +75,15 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
 
   let lastSave = performance.now();
   let lastTest: train.Evaluation | undefined;
+  let best = bestSoFar(folder);
   try {
     for await (const event of trainer.run()) {
       try {
+        if (event.type === "epoch" && event.test && event.test.accuracy > best) {
+          best = event.test.accuracy;
+          // Before the log tells of it: a run that dies in between tests this epoch again.
+          await folder.write("best", weightsFile(recipe, set, shipped.stateDict()));
+        }
         folder.log(logged(event));
       } catch (error) {
         // The trainer stands between two steps: what it has learnt may still find room.
@@ -108,28 +114,9 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
       return 130;
     }
 
-    await folder.write(
-      "weights",
-      safetensors.encode(model.stateDict(), { format: "pt", model: recipe.model.name, config: JSON.stringify(recipe.model.config) }),
-    );
-    const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set), { loss: lossOf(recipe) }));
-    const { rates, samples, energy } = inspect(model, system, testLoader(recipe, set), set.entry.classes);
-    const report: ReportData = {
-      name: recipe.name,
-      summary: summary(recipe, engine, model, test, { rates, samples, energy }, folder),
-      history: history(folder),
-      confusion: { classes: set.entry.classes, counts: test.confusion },
-      rates,
-      samples,
-      energy,
-      recipe: recipeToYaml(recipe),
-      command: `npx spikeloom train ${join(folder.path, FILES.recipe)} --out runs/again`,
-    };
-    await folder.write("report", renderReport(report));
-    await folder.write(
-      "summary",
-      `${JSON.stringify({ ...report.summary, energyPicojoules: energy.total.energy, annEnergyPicojoules: energy.total.annEnergy }, null, 2)}\n`,
-    );
+    await folder.write("weights", weightsFile(recipe, set, shipped.stateDict()));
+    const report = () => writeReport(folder, recipe, engine, set, built, lastTest);
+    const { test, energy } = await (ema ? ema.swapped(report) : report());
     const done = {
       type: "done",
       run: folder.path,
@@ -191,97 +178,14 @@ function unused(path: string): RunFolder {
   return folder;
 }
 
+/** Accuracy of the best test that the log knows; best.safetensors has its weights. */
+function bestSoFar(folder: RunFolder): number {
+  return folder.events().reduce((most, e) => (typeof e.testAccuracy === "number" ? Math.max(most, e.testAccuracy) : most), -1);
+}
+
 /** An event as a line of the log: confusion matrices and predictions stay out. */
 function logged(event: train.TrainEvent): Record<string, unknown> {
   if (event.type === "step") return { ...event };
   const { test, ...rest } = event;
-  return test ? { ...rest, testLoss: test.loss, testAccuracy: test.accuracy, testSeconds: test.seconds } : { ...rest };
-}
-
-interface LoggedStep {
-  type: "step";
-  epoch: number;
-  batch: number;
-  batches: number;
-  loss: number;
-  lr: number;
-  firingRate?: number;
-}
-
-interface LoggedEpoch {
-  type: "epoch";
-  epoch: number;
-  loss: number;
-  accuracy: number;
-  firingRate: number | null;
-  seconds: number;
-  testLoss?: number;
-  testAccuracy?: number;
-}
-
-function history(folder: RunFolder): NonNullable<ReportData["history"]> {
-  const events = folder.events() as unknown as (LoggedStep | LoggedEpoch)[];
-  return {
-    steps: events.flatMap((e) =>
-      e.type === "step"
-        ? [{ epoch: e.epoch + e.batch / e.batches, loss: e.loss, learningRate: e.lr, firingRate: e.firingRate ?? null }]
-        : [],
-    ),
-    epochs: events.flatMap((e) =>
-      e.type === "epoch"
-        ? [
-            {
-              epoch: e.epoch + 1,
-              trainLoss: e.loss,
-              trainAccuracy: e.accuracy,
-              testLoss: e.testLoss ?? null,
-              testAccuracy: e.testAccuracy ?? null,
-              firingRate: e.firingRate,
-              seconds: e.seconds,
-            },
-          ]
-        : [],
-    ),
-  };
-}
-
-/** Spikes over neurons and steps, over all layers. */
-function meanRate(rates: Inspection["rates"]): number {
-  const spikes = rates.reduce((n, r) => n + (r.neurons * r.perStep.reduce((a, b) => a + b, 0)) / r.perStep.length, 0);
-  return spikes / rates.reduce((n, r) => n + r.neurons, 0);
-}
-
-function summary(
-  recipe: Recipe,
-  engine: EngineInfo,
-  model: nn.Module,
-  test: train.Evaluation,
-  { rates, energy }: Inspection,
-  folder: RunFolder,
-): ReportData["summary"] {
-  const epochs = folder.events().filter((e) => e.type === "epoch");
-  const steps = folder.events().filter((e) => e.type === "step");
-  const seconds = epochs.reduce((n, e) => n + (e.seconds as number), 0);
-  const images = steps.reduce((n, e) => n + (e.images as number), 0);
-  return {
-    model: recipe.model.name,
-    dataset: recipe.data.name,
-    testAccuracy: test.accuracy,
-    testLoss: test.loss,
-    testImages: test.samples,
-    parameters: model.parameterCount(),
-    timeSteps: energy.timeSteps,
-    epochs: recipe.train.epochs,
-    trainingSeconds: seconds,
-    imagesPerSecond: images / seconds,
-    peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
-    firingRate: meanRate(rates),
-    device: engine.device,
-    isa: engine.isa,
-    threads: engine.threads,
-    seed: engine.seed,
-    cpu: cpus()[0]?.model ?? "unknown",
-    versions: versions(),
-    finishedAt: new Date().toISOString(),
-  };
+  return test ? { ...rest, testLoss: test.loss, testAccuracy: test.accuracy, testTop5: test.top5, testSeconds: test.seconds } : { ...rest };
 }

@@ -1,0 +1,150 @@
+/** What a finished run leaves beside its logs: weights, report and summary. */
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { type EngineInfo, type nn, safetensors, train } from "spikeloom";
+import { type Inspection, inspect } from "./inspect.ts";
+import { type Recipe, recipeToYaml } from "./recipe.ts";
+import { renderReport } from "./report.ts";
+import type { ReportData } from "./report-data.ts";
+import { FILES, type RunFolder } from "./run-folder.ts";
+import { type BuiltModel, type SessionData, testLoader } from "./session.ts";
+import { versions } from "./versions.ts";
+
+/** Weights as a run keeps them, with what `predict` and `eval` need to know of them. */
+export function weightsFile(recipe: Recipe, set: SessionData, state: ReturnType<nn.Module["stateDict"]>): Uint8Array {
+  return safetensors.encode(state, {
+    format: "pt",
+    model: recipe.model.name,
+    config: JSON.stringify(recipe.model.config),
+    classes: JSON.stringify(set.classes),
+  });
+}
+
+export interface Finished {
+  test: train.Evaluation;
+  energy: Inspection["energy"];
+}
+
+/**
+ * Test (where `test` does not say how that came out), measure, write report and summary.
+ * @param model with the weights that the run ends with
+ */
+export async function writeReport(
+  folder: RunFolder,
+  recipe: Recipe,
+  engine: EngineInfo,
+  set: SessionData,
+  { model, system, config }: BuiltModel,
+  lastTest: train.Evaluation | undefined,
+): Promise<Finished> {
+  const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set)));
+  const inspection = await inspect({ model, system, config, loader: testLoader(recipe, set), set });
+  const { rates, samples, energy, presets, memory } = inspection;
+  const report: ReportData = {
+    name: recipe.name,
+    summary: summary(recipe, engine, model, test, inspection, folder),
+    history: history(folder),
+    confusion: { classes: set.classes, counts: test.confusion },
+    rates,
+    samples,
+    energy,
+    presets,
+    memory,
+    recipe: recipeToYaml(recipe),
+    command: `npx spikeloom train ${join(folder.path, FILES.recipe)} --out runs/again`,
+  };
+  await folder.write("report", renderReport(report));
+  await folder.write(
+    "summary",
+    `${JSON.stringify({ ...report.summary, energyPicojoules: energy.total.energy, annEnergyPicojoules: energy.total.annEnergy }, null, 2)}\n`,
+  );
+  return { test, energy };
+}
+
+interface LoggedStep {
+  type: "step";
+  epoch: number;
+  batch: number;
+  batches: number;
+  loss: number;
+  lr: number;
+  firingRate?: number;
+}
+
+interface LoggedEpoch {
+  type: "epoch";
+  epoch: number;
+  loss: number;
+  accuracy: number;
+  firingRate: number | null;
+  seconds: number;
+  testLoss?: number;
+  testAccuracy?: number;
+}
+
+function history(folder: RunFolder): NonNullable<ReportData["history"]> {
+  const events = folder.events() as unknown as (LoggedStep | LoggedEpoch)[];
+  return {
+    steps: events.flatMap((e) =>
+      e.type === "step"
+        ? [{ epoch: e.epoch + e.batch / e.batches, loss: e.loss, learningRate: e.lr, firingRate: e.firingRate ?? null }]
+        : [],
+    ),
+    epochs: events.flatMap((e) =>
+      e.type === "epoch"
+        ? [
+            {
+              epoch: e.epoch + 1,
+              trainLoss: e.loss,
+              trainAccuracy: e.accuracy,
+              testLoss: e.testLoss ?? null,
+              testAccuracy: e.testAccuracy ?? null,
+              firingRate: e.firingRate,
+              seconds: e.seconds,
+            },
+          ]
+        : [],
+    ),
+  };
+}
+
+/** Spikes over neurons and steps, over all layers. */
+function meanRate(rates: Inspection["rates"]): number {
+  const spikes = rates.reduce((n, r) => n + (r.neurons * r.perStep.reduce((a, b) => a + b, 0)) / r.perStep.length, 0);
+  return spikes / rates.reduce((n, r) => n + r.neurons, 0);
+}
+
+function summary(
+  recipe: Recipe,
+  engine: EngineInfo,
+  model: nn.Module,
+  test: train.Evaluation,
+  { rates, energy }: Inspection,
+  folder: RunFolder,
+): ReportData["summary"] {
+  const epochs = folder.events().filter((e) => e.type === "epoch");
+  const steps = folder.events().filter((e) => e.type === "step");
+  const seconds = epochs.reduce((n, e) => n + (e.seconds as number), 0);
+  const images = steps.reduce((n, e) => n + (e.images as number), 0);
+  return {
+    model: recipe.model.name,
+    dataset: recipe.data.name,
+    testAccuracy: test.accuracy,
+    testLoss: test.loss,
+    testImages: test.samples,
+    parameters: model.parameterCount(),
+    timeSteps: energy.timeSteps,
+    epochs: recipe.train.epochs,
+    trainingSeconds: seconds,
+    imagesPerSecond: images / seconds,
+    peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+    firingRate: meanRate(rates),
+    device: engine.device,
+    isa: engine.isa,
+    threads: engine.threads,
+    seed: engine.seed,
+    cpu: cpus()[0]?.model ?? "unknown",
+    versions: versions(),
+    finishedAt: new Date().toISOString(),
+  };
+}
