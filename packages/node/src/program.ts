@@ -3,7 +3,7 @@
  * commands/, loaded only when it is asked for.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { SpikeloomError } from "spikeloom";
+import { measure, SpikeloomError } from "spikeloom";
 import { durationSeconds } from "./recipe.ts";
 import { versions } from "./versions.ts";
 
@@ -71,6 +71,29 @@ export function describe(error: unknown): string {
   return `error: ${message}\nThis is a mistake in spikeloom, not in what you did. ${mend}${stack}`;
 }
 
+/** Every command's help as it is printed, in the order of the list, the program's own first: what docs/commands.md is made of. */
+export function helpPages(): { name: string; text: string }[] {
+  const pages: { name: string; text: string }[] = [];
+  const walk = (command: Command, parents: readonly string[]) => {
+    const path = [...parents, command.name()];
+    let text = "";
+    command.configureOutput({ writeOut: (part) => (text += part), getOutHelpWidth: () => 100, getOutHasColors: () => false });
+    command.outputHelp();
+    pages.push({ name: path.join(" "), text: text.trimEnd() });
+    for (const child of command.commands) walk(child, path);
+  };
+  walk(
+    program(
+      COMMANDS,
+      async () => {},
+      () => {},
+      () => {},
+    ),
+    [],
+  );
+  return pages;
+}
+
 type Start = (work: Promise<unknown>) => Promise<void>;
 
 function program(commands: CommandLoaders, start: Start, out: (text: string) => void, err: (text: string) => void): Command {
@@ -118,25 +141,30 @@ Examples:
     .action((recipe: string | undefined, options) => start(commands.train().then(({ run }) => run({ ...options, recipe }))));
 
   engine(root.command("eval"))
-    .summary("evaluate a run on its test set")
-    .description("Loss, accuracy and confusion matrix of a run's weights on its test set.")
+    .summary("evaluate a run on its test set, or on another")
+    .description("Loss, accuracy and confusion matrix of a run's weights on its test set, or on that of another data set.")
     .argument("<run>", "the run's folder")
+    .option("--data <name>", "the data set (default: the run's): any that a recipe may name")
+    .option("--dir <folder>", "where the data set's files are")
+    .addOption(weights())
     .option("--set <key=value>", "override a value of the run's recipe, such as data.dir=FOLDER; may be repeated", collect)
     .addOption(json("the result"))
     .addHelpText(
       "after",
-      "\nExamples:\n  $ spikeloom eval runs/mnist\n  $ spikeloom eval runs/mnist --device reference --set data.testLimit=100 --json",
+      "\nExamples:\n  $ spikeloom eval runs/mnist\n  $ spikeloom eval runs/mnist --weights best --data kmnist --dir kmnist/\n  $ spikeloom eval runs/mnist --device reference --set data.testLimit=100 --json",
     )
     .action((run: string, options) => start(commands.eval().then((command) => command.run({ ...options, run }))));
 
   engine(root.command("measure"))
     .summary("firing rates, synaptic operations and energy of a run")
     .description(
-      "Per layer and in total: shapes, dense operations, firing rates, synaptic operations counted exactly, MACs and ACs, and an energy estimate.",
+      "Per layer and in total: shapes, dense operations, firing rates for each step, MACs and ACs counted exactly, and energy estimates by the papers' conventions side by side, each with its rule; sparsity and footprint by NeuroBench's definitions.",
     )
     .argument("<run>", "the run's folder")
     .option("--set <key=value>", "override a value of the run's recipe; may be repeated", collect)
-    .option("--images <n>", "test images to average over", whole(1))
+    .addOption(weights())
+    .option("--images <n>", "test images to average over (default: 100)", whole(1))
+    .option("--preset <name>", "a convention whose layers are listed (default: plain); may be repeated", collect)
     .addOption(
       new Option("--first-layer <rule>", "count the first layer of a still image at every step (the papers' rule) or once").choices([
         "T",
@@ -144,9 +172,11 @@ Examples:
       ]),
     )
     .addOption(json("the result"))
+    .option("--csv <file>", "write layers, totals and firing rates as CSV; - prints it")
+    .addHelpText("after", () => presetHelp())
     .addHelpText(
       "after",
-      "\nExamples:\n  $ spikeloom measure runs/mnist\n  $ spikeloom measure runs/mnist --images 1000 --json > energy.json",
+      "\nExamples:\n  $ spikeloom measure runs/mnist\n  $ spikeloom measure runs/mnist --preset sdt:qkvRate=input --preset memory\n  $ spikeloom measure runs/mnist --images 1000 --csv energy.csv",
     )
     .action((run: string, options) => start(commands.measure().then((command) => command.run({ ...options, run }))));
 
@@ -198,6 +228,15 @@ Examples:
   return root;
 }
 
+/** Every energy convention and the choices it leaves open, the default first. */
+function presetHelp(): string {
+  const lines = measure.presets.flatMap(({ name, title, settings = {} }) => [
+    `  ${name.padEnd(14)} ${title}`,
+    ...Object.entries(settings).map(([key, values]) => `${" ".repeat(17)}${name}:${key}=${values.join("|")}`),
+  ]);
+  return `\nPresets:\n${lines.join("\n")}`;
+}
+
 /** The options of every command that starts the engine. */
 function engine(command: Command): Command {
   return command
@@ -214,6 +253,14 @@ function engine(command: Command): Command {
 
 function seed(): Option {
   return new Option("--seed <n>", "seed of every random stream (default: the recipe's)").argParser(whole(0));
+}
+
+function weights(): Option {
+  return new Option("--weights <which>", "of the end, of the best test, or of the last checkpoint (default: final, else last)").choices([
+    "final",
+    "best",
+    "last",
+  ]);
 }
 
 function json(what: string): Option {
