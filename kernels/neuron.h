@@ -2,8 +2,8 @@
 // membranes from the pre-activations block by block. kernel-table.ts has the equations.
 //
 // Switches are data rather than code: the charge is H = V + (z a - (V - rest)) r + z b, whose coefficients make each of the
-// four forms exactly (a multiplication by 0 or 1 rounds nothing); only the order of a step and the rounding neurons
-// get loops of their own.
+// four forms exactly (a multiplication by 0 or 1 rounds nothing); only the order of a step, the rounding neurons and those with
+// a synaptic current get loops of their own.
 #pragma once
 #include "vm.h"
 
@@ -14,6 +14,7 @@ struct Rule {
   float resetTo, sub;    // hard reset value; what a soft reset subtracts a spike
   int32_t hard, carry;   // lane masks: the reset is hard; a membrane is carried on
   int32_t even;          // lane mask: round ties to even
+  int32_t decayed, late; // lane masks: the current's input decays too; the membrane takes the current of the step before
   bool first;            // emit the old voltage's spike
 };
 
@@ -36,6 +37,8 @@ static Rule rule_of(const Args& a) {
   k.hard = a.reset == RESET_hard ? -1 : 0;
   k.carry = charge == CHARGE_stateless ? 0 : -1;
   k.even = a.fire == FIRE_roundEven ? -1 : 0;
+  k.decayed = a.current == CURRENT_decayed ? -1 : 0;
+  k.late = a.current == CURRENT_late ? -1 : 0;
   k.first = a.order == ORDER_fireFirst;
   return k;
 }
@@ -82,32 +85,44 @@ INLINE Spike step(const Rule& k, vf z, vf r, vf& v, vf& h) {
   return s;
 }
 
+// The factor of the input of a synaptic current.
+INLINE vf current_gain(const Rule& k, vf alpha) { return select(splat(k.decayed), alpha, splat(1.0f)); }
+
+// A synaptic current takes input z; returns what the membrane gets.
+INLINE vf take(const Rule& k, vf alpha, vf z, vf& current) {
+  const vf before = current;
+  current = before * alpha + z * current_gain(k, alpha);
+  return select(splat(k.late), before, current);
+}
+
 // ---------------------------------------------------------------------------------------------------- forward
 
 // All steps of 32 elements (`left` of them real), the membranes in registers.
 struct Group {
-  const float *x, *scale, *shift, *r, *v0;
+  const float *x, *scale, *shift, *r, *alpha, *v0;
   float *v, *h;
   uint32_t* bits;  // [steps][planes] words, at these distances
   int64_t stepWords, planeWords, planes, steps, n;
   float vInit;
 };
 
-template <bool ROUNDS, bool DELAYED, bool WHOLE>
+template <bool ROUNDS, bool DELAYED, bool SYNAPTIC, bool WHOLE>
 static void forward_group(const Rule& k, const Group& g, int64_t left) {
   const int COUNT = 32 / LANES;
-  vf v[COUNT];
+  vf v[COUNT], current[SYNAPTIC ? COUNT : 1];
   for (int i = 0; i < COUNT; i++) {
     const int64_t rest = WHOLE ? LANES : left - i * LANES;
     v[i] = !g.v0 ? splat(g.vInit) : rest > 0 ? get(g.v0 + i * LANES, rest) : splat(0.0f);
+    if (SYNAPTIC) current[i] = g.v0 && rest > 0 ? get(g.v0 + g.n + i * LANES, rest) : splat(0.0f);
   }
   for (int64_t t = 0; t < g.steps; t++) {
     vi emitted[COUNT];
     for (int i = 0; i < COUNT; i++) {
       const int64_t rest = WHOLE ? LANES : left - i * LANES;
       const vf x = rest > 0 ? get(g.x + t * g.n + i * LANES, rest) : splat(0.0f);
-      vf h;
-      const Spike s = step<ROUNDS, DELAYED>(k, x * load(g.scale + i * LANES) + load(g.shift + i * LANES), load(g.r + i * LANES), v[i], h);
+      vf h, z = x * load(g.scale + i * LANES) + load(g.shift + i * LANES);
+      if (SYNAPTIC) z = take(k, load(g.alpha + i * LANES), z, current[i]);
+      const Spike s = step<ROUNDS, DELAYED>(k, z, load(g.r + i * LANES), v[i], h);
       emitted[i] = ROUNDS ? __builtin_convertvector(s.amount, vi) : s.fired;
       if (g.h && rest > 0) put(g.h + t * g.n + i * LANES, h, rest);
     }
@@ -122,10 +137,11 @@ static void forward_group(const Rule& k, const Group& g, int64_t left) {
     for (int i = 0; i < COUNT; i++) {
       const int64_t rest = WHOLE ? LANES : left - i * LANES;
       if (rest > 0) put(g.v + i * LANES, v[i], rest);
+      if (SYNAPTIC && rest > 0) put(g.v + g.n + i * LANES, current[i], rest);
     }
 }
 
-template <bool ROUNDS, bool DELAYED>
+template <bool ROUNDS, bool DELAYED, bool SYNAPTIC>
 static void forward_rows(const neuron_forward_args& a, const Tile& tile) {
   const Rule k = rule_of(a);
   const int64_t steps = a.steps, rows = a.rows, c = a.c, planes = a.planes, words = (c + 31) / 32;
@@ -133,7 +149,7 @@ static void forward_rows(const neuron_forward_args& a, const Tile& tile) {
   int64_t limit = 512;
   while (limit > 32 && limit * steps * planes > 8 * NEURON_LIMITS_HISTORY * 32) limit /= 2;
   Scratch scratch{tile.scratch};
-  float *scale = scratch.floats(limit), *shift = scratch.floats(limit), *r = scratch.floats(limit);
+  float *scale = scratch.floats(limit), *shift = scratch.floats(limit), *r = scratch.floats(limit), *alpha = scratch.floats(limit);
   const int64_t flatWords = limit / 32 + 1;
   uint32_t* flat = reinterpret_cast<uint32_t*>(scratch.floats(direct ? 0 : steps * planes * flatWords));
   uint32_t* spikes = a.spikes;
@@ -153,6 +169,7 @@ static void forward_rows(const neuron_forward_args& a, const Tile& tile) {
         spread(scale, a.scale, 1.0f, c0, width, height, limit);
         spread(shift, a.shift, 0.0f, c0, width, height, limit);
         spread_r(a, r, c0, width, height, limit);
+        if (SYNAPTIC) spread(alpha, a.alpha, 0.0f, c0, width, height, limit);
       },
       [&](int64_t row, int64_t count, int64_t c0, int64_t width) {
         const int64_t at = row * c + c0, size = count * width;
@@ -164,11 +181,12 @@ static void forward_rows(const neuron_forward_args& a, const Tile& tile) {
           g.scale = scale + i;
           g.shift = shift + i;
           g.r = r + i;
+          g.alpha = alpha + i;
           g.bits = direct ? spikes + (at + i) / 32 : flat + i / 32;
           if (size - i >= 32)
-            forward_group<ROUNDS, DELAYED, true>(k, g, 32);
+            forward_group<ROUNDS, DELAYED, SYNAPTIC, true>(k, g, 32);
           else
-            forward_group<ROUNDS, DELAYED, false>(k, g, size - i);
+            forward_group<ROUNDS, DELAYED, SYNAPTIC, false>(k, g, size - i);
         }
         if (direct) return;
         for (int64_t t = 0; t < steps; t++)
@@ -181,10 +199,12 @@ static void forward_rows(const neuron_forward_args& a, const Tile& tile) {
 
 KERNEL(neuron_forward) {
   const bool rounds = a.fire == FIRE_roundEven || a.fire == FIRE_roundUp, delayed = a.order != ORDER_fireThenReset;
-  if (rounds)
-    delayed ? forward_rows<true, true>(a, tile) : forward_rows<true, false>(a, tile);
+  if (a.alpha)
+    delayed ? forward_rows<false, true, true>(a, tile) : forward_rows<false, false, true>(a, tile);
+  else if (rounds)
+    delayed ? forward_rows<true, true, false>(a, tile) : forward_rows<true, false, false>(a, tile);
   else
-    delayed ? forward_rows<false, true>(a, tile) : forward_rows<false, false>(a, tile);
+    delayed ? forward_rows<false, true, false>(a, tile) : forward_rows<false, false, false>(a, tile);
 }
 
 // ---------------------------------------------------------------------------------------------------- backward
@@ -207,15 +227,18 @@ struct Stats {
   }
 };
 
-template <bool ROUNDS, bool DELAYED>
+template <bool ROUNDS, bool DELAYED, bool SYNAPTIC>
 static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
   const Rule k = rule_of(a);
-  const int64_t steps = a.steps, rows = a.rows, c = a.c, chunks = a.chunks, n = rows * c, limit = history_block(steps);
+  const int64_t steps = a.steps, rows = a.rows, c = a.c, chunks = a.chunks, n = rows * c;
+  const int64_t limit = history_block(SYNAPTIC ? 2 * steps : steps), synaptic = SYNAPTIC ? limit : 0;
   Scratch scratch{tile.scratch};
   float* history = scratch.floats(steps * limit);  // H of every step
   float *scale = scratch.floats(limit), *shift = scratch.floats(limit), *r = scratch.floats(limit);
   float *start = scratch.floats(limit), *slope = scratch.floats(limit), *carried = scratch.floats(limit);
   float *total = scratch.floats(limit), *gz = scratch.floats(limit), *rsum = scratch.floats(limit);
+  float* currents = scratch.floats((steps + 1) * synaptic);  // I before every step, and after the last
+  float *alpha = scratch.floats(synaptic), *gcurrent = scratch.floats(synaptic), *alphaSum = scratch.floats(synaptic);
   Stats stats{scratch.floats(limit), scratch.floats(limit), scratch.floats(limit), scratch.floats(limit)};
   Surrogate surrogate{a.surrogate, a.p0, a.p1, {a.program, a.length}, nullptr, limit};
   if (surrogate.kind == SURROGATE_custom) {
@@ -223,7 +246,7 @@ static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
     fill_constants(surrogate.registers + limit, limit, a.constants, a.constantCount);
   }
   const float *x = a.x, *gy = a.gy, *v0 = a.v0, *gv = a.gv;
-  float *gzOut = a.gz, *gv0 = a.gv0, *gr = a.gr, *statsOut = a.stats;
+  float *gzOut = a.gz, *gv0 = a.gv0, *gr = a.gr, *galpha = a.galpha, *statsOut = a.stats;
   const bool leaks = a.charge == CHARGE_leakInput || a.charge == CHARGE_leak;
   const float gain = a.gain, attached = a.detach ? 0.0f : 1.0f, vInit = a.vInit, centre = ROUNDS ? 0.0f : (float)a.vThreshold;
 
@@ -256,6 +279,10 @@ static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
             zero_block(stats.product, limit);
           }
           zero_block(rsum, limit);
+          if (SYNAPTIC) {
+            spread(alpha, a.alpha, 0.0f, c0, width, height, limit);
+            zero_block(alphaSum, limit);
+          }
         },
         [&](int64_t row, int64_t count, int64_t c0, int64_t width) {
           const int64_t at = row * c + c0, size = count * width;
@@ -265,8 +292,18 @@ static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
             store(start + i, v);
             const vf g = gv ? get(gv + at + i, size - i) : splat(0.0f);
             store(carried + i, DELAYED ? g : (vf)((vi)g & k.carry));
+            vf current = SYNAPTIC && v0 ? get(v0 + n + at + i, size - i) : splat(0.0f);
+            if (SYNAPTIC) {
+              store(currents + i, current);
+              store(gcurrent + i, gv ? get(gv + n + at + i, size - i) : splat(0.0f));
+            }
             for (int64_t t = 0; t < steps; t++) {
-              step<ROUNDS, DELAYED>(k, get(x + t * n + at + i, size - i) * s + b, rate, v, h);
+              vf z = get(x + t * n + at + i, size - i) * s + b;
+              if (SYNAPTIC) {
+                z = take(k, load(alpha + i), z, current);
+                store(currents + (t + 1) * limit + i, current);
+              }
+              step<ROUNDS, DELAYED>(k, z, rate, v, h);
               store(history + t * limit + i, h);
             }
           }
@@ -279,7 +316,18 @@ static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
               const vf sigma = load(slope + i), rate = load(r + i), keep = 1.0f - rate;
               const vf factor = last ? splat(1.0f) : handed_on(load(h + i), sigma, keep);
               const vf own = g ? get(g + i, size - i) * gain * sigma : splat(0.0f);
-              const vf sum = own + load(carried + i) * factor, out = sum * (k.a * rate + k.b);
+              const vf sum = own + load(carried + i) * factor;
+              vf out = sum * (k.a * rate + k.b);
+              if (SYNAPTIC) {
+                // The gradient of I after this step is whole; what the charge took is I after it, or (late) before it.
+                const vf decay = load(alpha + i), taken = out, gain = current_gain(k, decay);
+                const vf whole = load(gcurrent + i) + select(splat(k.late), splat(0.0f), taken);
+                vf grown = load(currents + t * limit + i);
+                if (galpha && k.decayed) grown += get(x + t * n + at + i, size - i) * load(scale + i) + load(shift + i);
+                store(alphaSum + i, load(alphaSum + i) + whole * grown);
+                store(gcurrent + i, whole * decay + select(splat(k.late), taken, splat(0.0f)));
+                out = whole * gain;
+              }
               put(gzOut + t * n + at + i, out, size - i);
               store(carried + i, DELAYED ? sum : sum * keep);
               store(total + i, sum);
@@ -288,7 +336,8 @@ static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
             if (gr && leaks)
               for (int64_t i = 0; i < size; i += LANES) {
                 const vf v = before(load(t ? h - limit + i : start + i), t == 0);
-                const vf z = get(x + t * n + at + i, size - i) * load(scale + i) + load(shift + i);
+                const vf z = SYNAPTIC ? load(currents + (k.late ? t : t + 1) * limit + i)
+                                      : get(x + t * n + at + i, size - i) * load(scale + i) + load(shift + i);
                 store(rsum + i, load(rsum + i) + load(total + i) * (z * k.a - (v - k.rest)));
               }
             if (statsOut) stats.add(gz, x + t * n + at, size);
@@ -303,11 +352,13 @@ static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
                 if (k.first) sum += get(gy + at + i, size - i) * gain * sigma;
               }
               put(gv0 + at + i, sum, size - i);
+              if (SYNAPTIC) put(gv0 + n + at + i, load(gcurrent + i), size - i);
             }
           }
         },
         [&](int64_t c0, int64_t width, int64_t height) {
           if (gr) fold(gr + chunk * c + c0, rsum, width, height);
+          if (SYNAPTIC && galpha) fold(galpha + chunk * c + c0, alphaSum, width, height);
           if (statsOut) {
             fold(statsOut + chunk * 2 * c + c0, stats.sum, width, height);
             fold(statsOut + (chunk * 2 + 1) * c + c0, stats.product, width, height);
@@ -318,10 +369,12 @@ static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
 
 KERNEL(neuron_backward) {
   const bool rounds = a.fire == FIRE_roundEven || a.fire == FIRE_roundUp, delayed = a.order != ORDER_fireThenReset;
-  if (rounds)
-    delayed ? backward_rows<true, true>(a, tile) : backward_rows<true, false>(a, tile);
+  if (a.alpha)
+    delayed ? backward_rows<false, true, true>(a, tile) : backward_rows<false, false, true>(a, tile);
+  else if (rounds)
+    delayed ? backward_rows<true, true, false>(a, tile) : backward_rows<true, false, false>(a, tile);
   else
-    delayed ? backward_rows<false, true>(a, tile) : backward_rows<false, false>(a, tile);
+    delayed ? backward_rows<false, true, false>(a, tile) : backward_rows<false, false, false>(a, tile);
 }
 
 // ---------------------------------------------------------------------------------------------------- user-defined neurons

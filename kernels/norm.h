@@ -1,4 +1,4 @@
-// Batch normalisation statistics and coefficients, layer normalisation, softmax.
+// Batch normalisation statistics and coefficients, group, layer and RMS normalisation, softmax.
 //
 // Batch normalisation is done in two steps that parallelise without atomics: per-chunk partial results of every channel, then
 // one merge. The affine map itself is the `affine` kernel, its gradient `affine2`.
@@ -35,18 +35,21 @@ INLINE void column_stats(const float* x, int64_t rows, int64_t c, float* mean_ou
   }
 }
 
+// The same of all c columns of x [rows, c].
+static void channel_moments(const float* x, int64_t rows, int64_t c, float* mean, float* squares) {
+  int64_t i = 0;
+  for (; i + 4 * LANES <= c; i += 4 * LANES) column_stats<4>(x + i, rows, c, mean + i, squares + i);
+  for (; i + LANES <= c; i += LANES) column_stats<1>(x + i, rows, c, mean + i, squares + i);
+  if (i < c) column_stats<1>(x + i, rows, c, mean + i, squares + i, (int)(c - i));
+}
+
 KERNEL(channel_stats) {
   const float* x = a.x;
   float* partial = a.partial;
   int64_t rows = a.rows, c = a.c, chunks = a.chunks;
   for (int64_t q = tile.begin(chunks), end = tile.end(chunks); q < end; q++) {
     int64_t first = rows * q / chunks, count = rows * (q + 1) / chunks - first;
-    const float* p = x + first * c;
-    float *mean = partial + q * 2 * c, *squares = mean + c;
-    int64_t i = 0;
-    for (; i + 4 * LANES <= c; i += 4 * LANES) column_stats<4>(p + i, count, c, mean + i, squares + i);
-    for (; i + LANES <= c; i += LANES) column_stats<1>(p + i, count, c, mean + i, squares + i);
-    if (i < c) column_stats<1>(p + i, count, c, mean + i, squares + i, (int)(c - i));
+    channel_moments(x + first * c, count, c, partial + q * 2 * c, partial + (q * 2 + 1) * c);
   }
 }
 
@@ -109,17 +112,23 @@ INLINE void column_grad_sums(const float* x, const float* gy, int64_t rows, int6
   }
 }
 
+// The same of `width` columns of x and gy [rows, c].
+static void channel_grad_sums(const float* x, const float* gy, int64_t rows, int64_t c, int64_t width, const float* mean, const float* rstd,
+                              float* sum, float* dot) {
+  int64_t i = 0;
+  for (; i + 2 * LANES <= width; i += 2 * LANES) column_grad_sums<2>(x + i, gy + i, rows, c, mean + i, rstd + i, sum + i, dot + i);
+  for (; i < width; i += LANES)
+    column_grad_sums<1>(x + i, gy + i, rows, c, mean + i, rstd + i, sum + i, dot + i, width - i < LANES ? (int)(width - i) : LANES);
+}
+
 KERNEL(bn_grad_sums) {
   const float *x = a.x, *gy = a.gy, *mean = a.mean, *rstd = a.rstd;
   float* partial = a.partial;
   int64_t rows = a.rows, c = a.c, chunks = a.chunks;
   for (int64_t q = tile.begin(chunks), end = tile.end(chunks); q < end; q++) {
-    int64_t first = rows * q / chunks, n = rows * (q + 1) / chunks - first, i = 0;
-    const float *px = x + first * c, *pg = gy + first * c;
+    int64_t first = rows * q / chunks, n = rows * (q + 1) / chunks - first;
     float *sum = partial + q * 2 * c, *dot = sum + c;
-    for (; i + 2 * LANES <= c; i += 2 * LANES) column_grad_sums<2>(px + i, pg + i, n, c, mean + i, rstd + i, sum + i, dot + i);
-    for (; i < c; i += LANES)
-      column_grad_sums<1>(px + i, pg + i, n, c, mean + i, rstd + i, sum + i, dot + i, c - i < LANES ? (int)(c - i) : LANES);
+    channel_grad_sums(x + first * c, gy + first * c, n, c, c, mean, rstd, sum, dot);
   }
 }
 
@@ -182,10 +191,11 @@ KERNEL(layernorm) {
   const float *x = a.x, *gamma = a.gamma, *beta = a.beta;
   float *y = a.y, *mean_out = a.mean, *rstd_out = a.rstd, eps = a.eps;
   int64_t c = a.c;
+  const bool centre = a.centre;
   for (int64_t r = tile.begin(a.rows), end = tile.end(a.rows); r < end; r++) {
     const float* in = x + r * c;
     float* out = y + r * c;
-    float mean = row_sum(c, [=](int64_t i, int n) VEC_LAMBDA { return load_lanes(in + i, n); }) / (float)c;
+    float mean = !centre ? 0.0f : row_sum(c, [=](int64_t i, int n) VEC_LAMBDA { return load_lanes(in + i, n); }) / (float)c;
     float squares = row_sum(c, [=](int64_t i, int n) VEC_LAMBDA {
       vf d = load_lanes(in + i, n) - mean;
       return d * d;
@@ -206,6 +216,7 @@ KERNEL(layernorm_grad) {
   const float *x = a.x, *gamma = a.gamma, *gy = a.gy, *means = a.mean, *rstds = a.rstd;
   float *gx = a.gx, *partial = a.partial;
   int64_t rows = a.rows, c = a.c, chunks = a.chunks;
+  const bool centre = a.centre;
   for (int64_t q = tile.begin(chunks), end = tile.end(chunks); q < end; q++) {
     float *ggamma = partial ? partial + q * 2 * c : nullptr, *gbeta = ggamma + c;
     if (partial)
@@ -218,7 +229,7 @@ KERNEL(layernorm_grad) {
         vf g = load_lanes(rg + i, n);
         return gamma ? g * load_lanes(gamma + i, n) : g;
       };
-      float sum = row_sum(c, scaled) / (float)c;
+      float sum = centre ? row_sum(c, scaled) / (float)c : 0.0f;
       float dot = row_sum(c, [=](int64_t i, int n) VEC_LAMBDA { return scaled(i, n) * xhat(i, n); }) / (float)c;
       row_each(c, [=](int64_t i, int n) VEC_LAMBDA {
         vf h = xhat(i, n);
@@ -228,6 +239,90 @@ KERNEL(layernorm_grad) {
         store_lanes(ggamma + i, load_lanes(ggamma + i, n) + g * h, n);
         store_lanes(gbeta + i, load_lanes(gbeta + i, n) + g, n);
       });
+    }
+  }
+}
+
+KERNEL(groupnorm) {
+  const float *gamma = a.gamma, *beta = a.beta;
+  float *mean_out = a.mean, *rstd_out = a.rstd;
+  const int64_t n = a.n, c = a.c, groups = a.groups, size = c / groups;
+  const double eps = a.eps.wide();
+  for (int64_t o = tile.begin(a.outer), end = tile.end(a.outer); o < end; o++) {
+    const float* x = (const float*)a.x + o * n * c;
+    float *y = (float*)a.y + o * n * c, *scale = (float*)a.coefficients + o * 2 * c, *shift = scale + c;
+    channel_moments(x, n, c, scale, shift);  // a channel's mean and squares, until its coefficients replace them
+    for (int64_t g = 0; g < groups; g++) {
+      double mean = 0, squares = 0;
+      for (int64_t i = g * size; i < (g + 1) * size; i++) mean += scale[i];
+      mean /= (double)size;
+      for (int64_t i = g * size; i < (g + 1) * size; i++) squares += shift[i] + (double)n * (scale[i] - mean) * (scale[i] - mean);
+      const double rstd = 1.0 / sqrt_double(squares / (double)(n * size) + eps);
+      mean_out[o * groups + g] = (float)mean;
+      rstd_out[o * groups + g] = (float)rstd;
+      for (int64_t i = g * size; i < (g + 1) * size; i++) {
+        const double s = (gamma ? gamma[i] : 1.0) * rstd;
+        scale[i] = (float)s;
+        shift[i] = (float)((beta ? beta[i] : 0.0) - mean * s);
+      }
+    }
+    for (int64_t j = 0; j < n; j++)
+      row_each(c, [=](int64_t i, int lanes) VEC_LAMBDA {
+        store_lanes(y + j * c + i, load_lanes(x + j * c + i, lanes) * load_lanes(scale + i, lanes) + load_lanes(shift + i, lanes), lanes);
+      });
+  }
+}
+
+// Channels whose coefficients are in scratch memory at a time.
+static const int64_t GROUP_STRIP = 4096;
+
+KERNEL(groupnorm_grad) {
+  const float* gamma = a.gamma;
+  const int64_t n = a.n, c = a.c, groups = a.groups, size = c / groups;
+  float *mean = reinterpret_cast<float*>(tile.scratch), *rstd = mean + GROUP_STRIP;
+  float *scale = rstd + GROUP_STRIP, *slope = scale + GROUP_STRIP, *offset = slope + GROUP_STRIP;
+  for (int64_t o = tile.begin(a.outer), end = tile.end(a.outer); o < end; o++) {
+    const float *x = (const float*)a.x + o * n * c, *gy = (const float*)a.gy + o * n * c;
+    const float *means = (const float*)a.mean + o * groups, *rstds = (const float*)a.rstd + o * groups;
+    float *gx = (float*)a.gx + o * n * c, *ggamma = (float*)a.partial + o * 2 * c, *gbeta = ggamma + c;
+    auto spread_statistics = [&](int64_t first, int64_t width) {
+      for (int64_t i = 0; i < width; i++) {
+        mean[i] = means[(first + i) / size];
+        rstd[i] = rstds[(first + i) / size];
+      }
+    };
+    for (int64_t first = 0; first < c; first += GROUP_STRIP) {
+      const int64_t width = c - first < GROUP_STRIP ? c - first : GROUP_STRIP;
+      spread_statistics(first, width);
+      channel_grad_sums(x + first, gy + first, n, c, width, mean, rstd, gbeta + first, ggamma + first);
+    }
+    for (int64_t first = 0; first < c; first += GROUP_STRIP) {
+      const int64_t width = c - first < GROUP_STRIP ? c - first : GROUP_STRIP;
+      spread_statistics(first, width);
+      // gx = rstd (gamma gy - (sum + xhat dot) / m), the sums of a group's m elements taken over its channels.
+      double sum = 0, dot = 0;
+      for (int64_t i = 0; i < width; i++) {
+        if (i == 0 || (first + i) % size == 0) {
+          const int64_t start = (first + i) / size * size;
+          sum = dot = 0;
+          for (int64_t k = start; k < start + size; k++) {
+            sum += (gamma ? gamma[k] : 1.0) * gbeta[k];
+            dot += (gamma ? gamma[k] : 1.0) * ggamma[k];
+          }
+        }
+        const double r = rstd[i], share = r / (double)(n * size);
+        scale[i] = (float)((gamma ? gamma[first + i] : 1.0) * r);
+        slope[i] = (float)(-share * r * dot);
+        offset[i] = (float)(-share * sum);
+      }
+      const float *from = x + first, *in = gy + first;
+      float* out = gx + first;
+      for (int64_t j = 0; j < n; j++)
+        row_each(width, [=](int64_t i, int lanes) VEC_LAMBDA {
+          const vf deviation = load_lanes(from + j * c + i, lanes) - load_lanes(mean + i, lanes);
+          const vf v = load_lanes(in + j * c + i, lanes) * load_lanes(scale + i, lanes) + load_lanes(offset + i, lanes);
+          store_lanes(out + j * c + i, v + deviation * load_lanes(slope + i, lanes), lanes);
+        });
     }
   }
 }

@@ -103,3 +103,26 @@ KERNEL(dropout) {
     for (int64_t k = 0; k < n; k++) y[i + k] = (int32_t)(words[k] >> 8) >= least ? x[i + k] * scale : 0.0f;
   });
 }
+
+KERNEL(spike_bernoulli) {
+  const int64_t rows = a.rows, c = a.c, words = ceil_div(c, 32), offset = a.offset;
+  const uint32_t key0 = (uint32_t)(int64_t)a.key0, key1 = (uint32_t)(int64_t)a.key1;
+  uint32_t drawn[4 * LANES];
+  int64_t first = -4 * LANES;  // the element of drawn[0]: a block's first
+  for (int64_t row = tile.begin(a.steps * rows), end = tile.end(a.steps * rows); row < end; row++) {
+    const float* x = (const float*)a.x + row % rows * c;
+    uint32_t* y = (uint32_t*)a.y + row * words;
+    for (int64_t word = 0; word < words; word++) {
+      uint32_t bits = 0;
+      for (int64_t j = word * 32; j < least(c, word * 32 + 32); j++) {
+        const int64_t i = row * c + j;
+        if (i < first || i >= first + 4 * LANES) {
+          first = i & ~(int64_t)3;
+          philox((uint64_t)(offset + first / 4), key0, key1, drawn);
+        }
+        bits |= (uint32_t)((float)(int32_t)(drawn[i - first] >> 8) * 0x1p-24f < x[j]) << (j & 31);
+      }
+      y[word] = bits;
+    }
+  }
+}

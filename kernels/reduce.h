@@ -1,4 +1,4 @@
-// Reductions over the middle axis of [outer, n, inner], running sums, and sums of squares.
+// Reductions over the middle axis of [outer, n, inner], running sums, sums of squares, and sorting rows.
 #pragma once
 
 // What a reduction starts from, and how it combines vectors or numbers. A NaN stays.
@@ -159,5 +159,49 @@ KERNEL(sum_squares) {
     for (int l = 0; l < LANES; l++) sum += even[l] + odd[l];
     for (; i < stop; i++) sum += (double)x[i] * x[i];
     partial[q] = (float)sum;
+  }
+}
+
+// A float's place in rising order: -0 as 0, NaN above all.
+static uint32_t rank_of(uint32_t bits) {
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return 0xFFFFFFFFu;
+  if (bits == 0x80000000u) bits = 0;
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+// A heap of the k first entries, the last of them at its root, held in the outputs themselves. Entries are ordered by value, then by
+// position, so that no two are equal and the order is stable.
+KERNEL(sort) {
+  const int64_t n = a.n, k = a.k;
+  const uint32_t flip = a.descending ? 0xFFFFFFFFu : 0;
+  for (int64_t r = tile.begin(a.rows), end = tile.end(a.rows); r < end; r++) {
+    const uint32_t* x = (const uint32_t*)a.x + r * n;
+    uint32_t *y = (uint32_t*)a.y + r * k, *index = (uint32_t*)a.index + r * k;
+    auto entry = [=](int64_t i) { return (uint64_t)(rank_of(x[i]) ^ flip) << 32 | (uint64_t)i; };
+    auto held = [=](int64_t i) { return (uint64_t)y[i] << 32 | index[i]; };
+    auto hold = [=](int64_t i, uint64_t e) {
+      y[i] = (uint32_t)(e >> 32);
+      index[i] = (uint32_t)e;
+    };
+    // Put e where the root was, in a heap of `size`.
+    auto sink = [=](int64_t at, int64_t size, uint64_t e) {
+      for (int64_t child = 2 * at + 1; child < size; child = 2 * at + 1) {
+        if (child + 1 < size && held(child + 1) > held(child)) child++;
+        if (held(child) <= e) break;
+        hold(at, held(child));
+        at = child;
+      }
+      hold(at, e);
+    };
+    for (int64_t i = 0; i < k; i++) hold(i, entry(i));
+    for (int64_t i = k / 2 - 1; i >= 0; i--) sink(i, k, held(i));
+    for (int64_t i = k; i < n; i++)
+      if (entry(i) < held(0)) sink(0, k, entry(i));
+    for (int64_t size = k - 1; size > 0; size--) {
+      const uint64_t last = held(size);
+      hold(size, held(0));
+      sink(0, size, last);
+    }
+    for (int64_t i = 0; i < k; i++) y[i] = x[index[i]];
   }
 }

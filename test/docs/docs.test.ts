@@ -65,7 +65,13 @@ describe("commands in the documentation", () => {
         mkdirSync(dirname(path), { recursive: true });
         writeFileSync(path, code);
       }
-    const env = { ...process.env, npm_config_prefer_offline: "true", SPIKELOOM_THREADS: "2", npm_config_audit: "false", npm_config_fund: "false" };
+    const env = {
+      ...process.env,
+      npm_config_prefer_offline: "true",
+      SPIKELOOM_THREADS: "2",
+      npm_config_audit: "false",
+      npm_config_fund: "false",
+    };
     for (const block of shells)
       for (const command of commandsOf(block.code)) {
         if (ELSEWHERE.has(command)) continue;

@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
-import type { formats } from "spikeloom";
+import { type formats, SpikeloomError } from "spikeloom";
 
 export type NdArray = formats.NdArray;
 
@@ -77,8 +77,15 @@ export function fixtureFiles(path: string): string[] {
 }
 
 export function readFixture(path: string): Fixture {
-  const data = JSON.parse(readFileSync(path, "utf8")) as Fixture;
-  return { ...data, fill: data.fill ?? {}, inputs: data.inputs ?? {}, file: basename(path) };
+  let data: Fixture | null;
+  try {
+    data = JSON.parse(readFileSync(path, "utf8")) as Fixture | null;
+  } catch (error) {
+    throw new SpikeloomError(`${path}: this is no JSON: ${(error as Error).message}`);
+  }
+  for (const key of ["system", "kind"] as const)
+    if (typeof data?.[key] !== "string") throw new SpikeloomError(`${path}: a fixture names its "${key}", this does not`);
+  return { ...(data as Fixture), fill: data?.fill ?? {}, inputs: data?.inputs ?? {}, file: basename(path) };
 }
 
 function fnv1a(name: string): number {

@@ -24,9 +24,11 @@ export function addonTarget(): string {
 /**
  * Path of the built addon for `init({ native })`: the variable SPIKELOOM_NATIVE, the clone's build folder, or this user's
  * cache. Undefined where none was built: the engine then runs on WebAssembly.
+ * @param device what the engine is asked for: another one than native needs no addon
  * @throws SpikeloomError when SPIKELOOM_NATIVE names no file
  */
-export function findAddon(): string | undefined {
+export function findAddon(device = "auto"): string | undefined {
+  if (device !== "auto" && device !== "native") return undefined;
   const named = process.env.SPIKELOOM_NATIVE;
   if (named) {
     if (!existsSync(named))

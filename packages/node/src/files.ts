@@ -2,11 +2,92 @@
  * Files on disk, so that a run never loses what it had: writes that are whole or do not happen, and errors that say what
  * the disk refused and what to do about it.
  */
+import { linkSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { open, readFile, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { SpikeloomError } from "spikeloom";
 
 let written = 0;
+
+/** A name beside `path` that no other write has, in this process or another. */
+function temporaryOf(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${process.pid}.${written++}.tmp`);
+}
+
+const TEMPORARY = /^\..+\.(\d+)\.\d+\.tmp$/;
+
+/**
+ * Remove the temporary files that killed processes left in a folder: those whose process `isAlive` denies, and those under this
+ * process's own number, which another had before it. For who has written nothing there yet.
+ */
+export function removeLeftovers(folder: string, isAlive: (pid: number) => boolean): void {
+  for (const name of readdirSync(folder)) {
+    const pid = Number(TEMPORARY.exec(name)?.[1] ?? Number.NaN);
+    if (pid === process.pid || (pid && !isAlive(pid))) rmSync(join(folder, name), { force: true });
+  }
+}
+
+/** Make a folder and those above it where they are not there. Node's own recursive way gives ENOENT for whatever fails. */
+export function makeFolder(path: string): void {
+  const make = (): string => {
+    try {
+      mkdirSync(path);
+    } catch (error) {
+      const { code = "" } = error as NodeJS.ErrnoException;
+      if (code === "ENOENT") return code;
+      if (code !== "EEXIST" || !statSync(path).isDirectory()) throw error;
+    }
+    return "";
+  };
+  const above = dirname(path);
+  if (make() !== "ENOENT") return;
+  if (above !== path) makeFolder(above);
+  mkdirSync(path, { recursive: true });
+}
+
+/**
+ * Make a small file that nobody made before, whole at once: who sees it sees all of `text`.
+ * @returns false when there is one already
+ */
+export function createWhole(path: string, text: string): boolean {
+  const temporary = temporaryOf(path);
+  writeFileSync(temporary, text, { flag: "wx" });
+  try {
+    linkSync(temporary, path);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST") return false;
+    if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code ?? "")) throw error;
+    // A file system without links: the next best.
+    try {
+      writeFileSync(path, text, { flag: "wx" });
+      return true;
+    } catch (second) {
+      if ((second as NodeJS.ErrnoException).code === "EEXIST") return false;
+      throw second;
+    }
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
+/**
+ * Remove a file that `isStale` condemns. It is taken aside first and looked at there, so that of several processes that try, none
+ * removes what another has made in the meantime.
+ */
+export function removeStale(path: string, isStale: (path: string) => boolean): void {
+  const aside = temporaryOf(path);
+  try {
+    renameSync(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    throw error;
+  }
+  // It was made anew between the look at it and the taking: back with it.
+  if (!isStale(aside)) linkSync(aside, path);
+  rmSync(aside, { force: true });
+}
 
 /**
  * Write a file so that at any moment `path` holds its old content or all of `bytes`, through a crash or a power cut: a
@@ -15,7 +96,7 @@ let written = 0;
  */
 export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
   const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${process.pid}.${written++}.tmp`);
+  const temporary = temporaryOf(path);
   let created = false;
   try {
     const file = await open(temporary, "wx");
@@ -66,10 +147,13 @@ export async function readFileChecked(path: string, what: string): Promise<Uint8
 const REASONS: Readonly<Record<string, string>> = {
   ENOSPC: "the disk is full. Free some space or choose a folder on another disk; what was there before is untouched.",
   EDQUOT: "your disk quota is used up. Free some space or choose a folder on another disk; what was there before is untouched.",
+  EFBIG:
+    "the file would be larger than the file system or a limit (ulimit -f) allows. Choose a folder on another disk, or raise the limit.",
   EROFS: "the file system is read-only. Choose a folder that can be written.",
   EACCES: "permission denied. Change the permissions of the file or its folder, or choose another one.",
   EPERM: "the system does not permit it. Change the permissions of the file or its folder, or choose another one.",
   ENOENT: "there is no such file or folder. Check the path, or create the folder first.",
+  EEXIST: "there is a file of that name. Choose another name, or move the file.",
   ENOTDIR: "a part of the path is a file, not a folder. Check the path.",
   EISDIR: "it is a folder, not a file. Name a file in it.",
   EMFILE: "too many files are open. Close some programs or raise the limit (ulimit -n).",

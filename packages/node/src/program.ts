@@ -2,8 +2,10 @@
  * The command line: which commands and options there are, their help, and how errors are told. Each command's work is in
  * commands/, loaded only when it is asked for.
  */
+import { writeSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { measure, SpikeloomError } from "spikeloom";
+import { diskError } from "./files.ts";
 import { durationSeconds } from "./recipe.ts";
 import { versions } from "./versions.ts";
 
@@ -37,8 +39,8 @@ export interface MainOptions {
  */
 export async function main(args: readonly string[], options: MainOptions = {}): Promise<number> {
   const { commands = COMMANDS, out = (text) => process.stdout.write(text), err = (text) => process.stderr.write(text) } = options;
-  // `spikeloom models | head` closes the pipe early: that is no error.
-  if (!process.stdout.listeners("error").includes(stopAtClosedPipe)) process.stdout.on("error", stopAtClosedPipe);
+  for (const stream of [process.stdout, process.stderr])
+    if (!stream.listeners("error").includes(stopUnwritable)) stream.on("error", stopUnwritable);
   let code = 0;
   const start = async (work: Promise<unknown>) => {
     const result = await work;
@@ -46,7 +48,7 @@ export async function main(args: readonly string[], options: MainOptions = {}): 
   };
   try {
     await program(commands, start, out, err).parseAsync([...args], { from: "user" });
-    return code;
+    return unwritable === "failed" ? 1 : code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode;
     err(`${describe(error)}\n`);
@@ -54,16 +56,31 @@ export async function main(args: readonly string[], options: MainOptions = {}): 
   }
 }
 
-function stopAtClosedPipe(error: NodeJS.ErrnoException): void {
-  if (error.code !== "EPIPE") throw error;
+/** Why the output can no longer be written: its reader is gone, which is no error, or the disk behind it is full. */
+let unwritable: "closed" | "failed" | undefined;
+
+function stopUnwritable(error: NodeJS.ErrnoException): void {
+  // Every further write fails too, but a training takes a second signal for a user who will not wait for it to save.
+  if (unwritable) return;
+  unwritable = error.code === "EPIPE" ? "closed" : "failed";
+  if (unwritable === "failed") tell(`${describe(diskError(error, "cannot write to the standard output"))}\n`);
   // A training saves and stops, as at Ctrl-C; anything else has nobody left to talk to.
   if (process.listenerCount("SIGINT")) process.emit("SIGINT");
-  else process.exit(0);
+  else process.exit(unwritable === "failed" ? 1 : 0);
+}
+
+/** On standard error, at once, where that can be written. */
+function tell(text: string): void {
+  try {
+    writeSync(2, text);
+  } catch {
+    // Nobody hears.
+  }
 }
 
 /** An error as its user reads it. The variable SPIKELOOM_DEBUG adds the stack. */
 export function describe(error: unknown): string {
-  const debug = Boolean(process.env.SPIKELOOM_DEBUG);
+  const debug = !["", "0", "false", "no", "off"].includes(process.env.SPIKELOOM_DEBUG?.trim().toLowerCase() ?? "");
   const stack = debug && error instanceof Error ? `\n${error.stack}` : "";
   if (error instanceof SpikeloomError) return `error: ${error.message}${stack}`;
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);

@@ -23,7 +23,7 @@ const chance = z.number("a number from 0 to 1").min(0, "a number from 0 to 1").m
 const range = (words: string) => z.tuple([above0, above0], words).refine(([low, high]) => low <= high, words);
 const SIDE = "a whole number of pixels from 1 to 8192, or [height, width]";
 const side = z.union([whole(1, 8192), z.tuple([whole(1, 8192), whole(1, 8192)])], SIDE);
-const interpolation = z.enum(["nearest", "bilinear", "bicubic"]).default("bicubic");
+const interpolation = z.enum(["bilinear", "bicubic"]).default("bicubic");
 const mapping = <T extends z.core.$ZodLooseShape>(shape: T) => z.strictObject(shape, { error: "a mapping" });
 
 const DURATION = 'minutes as a number, or a duration such as "30s", "5m" or "1h"';
@@ -223,8 +223,9 @@ export async function loadRecipe(path: string, sets: readonly string[] = [], kno
 /** `loadRecipe` on text; `path` is for messages and for the default name. */
 export function parseRecipe(source: string, path: string, sets: readonly string[] = [], known: KnownNames = {}): Recipe {
   const lines = new LineCounter();
-  const document = parseDocument(source, { lineCounter: lines, prettyErrors: false });
-  const broken = document.errors[0];
+  // What the reader would only warn of on standard error (a tag it does not know, a list as a name) is a mistake here too.
+  const document = parseDocument(source, { lineCounter: lines, prettyErrors: false, logLevel: "error" });
+  const broken = document.errors[0] ?? document.warnings[0];
   if (broken) {
     const { line, col } = lines.linePos(broken.pos[0]);
     throw new SpikeloomError(`${path}:${line}:${col}: this is not YAML: ${broken.message}`);
@@ -278,7 +279,7 @@ function applySet(document: Document, set: string): string {
   }
   let value: unknown;
   try {
-    value = parse(set.slice(at + 1));
+    value = parse(set.slice(at + 1), { logLevel: "error" });
   } catch (error) {
     throw new SpikeloomError(`--set ${set}: the value is not YAML: ${(error as Error).message.split("\n")[0]}`, { cause: error });
   }

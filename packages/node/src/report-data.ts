@@ -17,11 +17,17 @@ export interface ReportData {
   readonly samples?: readonly ReportSample[];
   /** As `measure.energy` gives it. */
   readonly energy?: measure.EnergyReport;
+  /** The same by every convention, for comparison. */
+  readonly presets?: readonly measure.EnergyReport[];
+  readonly memory?: ReportMemory;
   /** The recipe as YAML, every default written out. */
   readonly recipe?: string;
   /** A command line that does the same again. */
   readonly command?: string;
 }
+
+/** As `measure.survey` gives them. */
+export type ReportMemory = Pick<measure.Survey, "footprint" | "neurobench">;
 
 export interface ReportSummary {
   /** Model and its size, such as `sdt-v1/mnist`. */

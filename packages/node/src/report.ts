@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import type { measure } from "spikeloom";
 import { lineChart } from "./report/chart.ts";
-import { bytes, count, duration, energy, percent, plain, short } from "./report/format.ts";
+import { bytes, count, duration, energy, percent, plain, short, times } from "./report/format.ts";
 import { html, Markup } from "./report/html.ts";
 import { heatUri, pngUri } from "./report/image.ts";
 import { SCRIPT, STYLE } from "./report/style.ts";
@@ -15,6 +15,7 @@ import type {
   ReportData,
   ReportHistory,
   ReportImage,
+  ReportMemory,
   ReportRaster,
   ReportRate,
   ReportSample,
@@ -40,7 +41,8 @@ export function renderReport(data: ReportData): string {
     { id: "rates", title: "Firing rates by layer", body: data.rates?.length ? ratesSection(data.rates) : undefined },
     { id: "rasters", title: "Spike rasters", body: rastersSection(samples) },
     { id: "attention", title: "Attention maps", body: attentionSection(samples) },
-    { id: "energy", title: "Energy estimate", body: data.energy && energySection(data.energy) },
+    { id: "energy", title: "Energy estimate", body: data.energy && energySection(data.energy, data.presets ?? []) },
+    { id: "memory", title: "Memory and sparsity", body: data.memory && memorySection(data.memory) },
     { id: "reproduce", title: "Reproduce", body: reproduceSection(data) },
   ];
   const sections = all.filter((section) => section.body);
@@ -109,9 +111,9 @@ function breakable(path: string): Markup[] {
 
 /** What the network needs beside itself as an ANN: "3.1× less than". */
 function ratio({ total }: measure.EnergyReport): string {
-  const times = total.annEnergy / total.energy;
-  if (!(times > 0) || !Number.isFinite(times)) return "–";
-  return times >= 1 ? `${times.toFixed(times < 10 ? 1 : 0)}× less than` : `${(1 / times).toFixed(1)}× more than`;
+  const factor = total.annEnergy / total.energy;
+  if (!(factor > 0) || !Number.isFinite(factor)) return "–";
+  return factor >= 1 ? `${times(factor)} less than` : `${times(1 / factor)} more than`;
 }
 
 function curvesSection({ steps, epochs }: ReportHistory): Markup {
@@ -210,7 +212,7 @@ function ratesSection(rates: readonly ReportRate[]): Markup {
   const meter = (value: number | undefined, extra = "") =>
     html`<div class="meter ${extra}">${bar(value, top)}<b>${percent(value, 1)}</b></div>`;
   const mean = (r: ReportRate) => r.perStep.reduce((a, b) => a + b, 0) / (r.perStep.length || Number.NaN);
-  return html`<p>Share of a layer's neurons that fire, over the first test images (64 at most): the mean of the steps, then each step t. A full bar is ${percent(top, 1)}.</p>
+  return html`<p>Share of a layer's neurons that fire, over test images from all over the set (64 at most): the mean of the steps, then each step t. A full bar is ${percent(top, 1)}.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Firing rates by layer"><table class="rates wide">
 <caption>Firing rates by layer and step</caption>
 <thead><tr><th scope="col" class="name">Layer</th><th scope="col">Neurons</th><th scope="col" class="name">Mean</th>${Array.from({ length: steps }, (_, t) => html`<th scope="col" class="name">t = ${t}</th>`)}</tr></thead>
@@ -277,23 +279,84 @@ function imageUri({ pixels, width, height, channels }: ReportImage): string {
   return pngUri(Buffer.from(pixels, "base64"), width, height, channels);
 }
 
-function energySection(e: measure.EnergyReport): Markup {
+/** A table that may be wider than the page. */
+function scrolling(caption: string, kind: string, head: Markup, body: Markup): Markup {
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}"><table class="${kind}">
+<caption>${caption}</caption>
+<thead><tr>${head}</tr></thead>
+${body}</table></div>`;
+}
+
+const heads = (names: readonly string[]) => names.map((h) => html`<th scope="col">${h}</th>`);
+/** Three digits, and all of them under the pointer. */
+const exact = (n: number) => html`<td title="${count(n)}">${short(n)}</td>`;
+
+function energySection(e: measure.EnergyReport, presets: readonly measure.EnergyReport[]): Markup {
   const { total } = e;
   const largest = Math.max(...e.layers.map((l) => l.energy), Number.MIN_VALUE);
-  const head = ["Dense MACs a step", "Input rate", `Rate × T (${e.timeSteps})`, "Synaptic ops", "MACs", "ACs", "Energy"];
-  const exact = (n: number) => html`<td title="${count(n)}">${short(n)}</td>`;
   const shape = (dims: readonly number[]) => dims.join("×");
   const perStep = (rates: readonly number[] | null) =>
     rates ? rates.map((r, t) => `t = ${t}: ${percent(r)}`).join(", ") : "the input is no spike";
-  return html`<p>An estimate from counted operations, not a measurement: per image, over ${count(e.samples)} images. Costs: ${e.costs.name}. Rule: ${e.rule}. The same network as an ANN would need ${energy(total.annEnergy)}: this one needs ${ratio(e)} that.</p>
-<div class="scroll" tabindex="0" role="region" aria-label="Energy by layer"><table class="wide">
-<caption>Operations and energy of one image by layer; a number under the pointer shows all its digits</caption>
-<thead><tr><th scope="col" class="name">Layer</th>${head.map((h) => html`<th scope="col">${h}</th>`)}<th scope="col" class="name">Share</th></tr></thead>
-<tbody>${e.layers.map(
+  return html`<p>Estimates from counted operations, not measurements: per image, over ${count(e.samples)} images. By the plain rule the same network as an ANN would need ${energy(total.annEnergy)}: this one needs ${ratio(e)} that.</p>
+${presets.length ? presetsTable(presets) : undefined}
+<h3 class="next">By layer, plain rule</h3>
+${presets.length ? undefined : html`<p class="rule">${capital(e.rule)}. Costs: ${e.costs.name}.</p>`}
+${scrolling(
+  "Operations and energy of one image by layer; a number under the pointer shows all its digits",
+  "wide",
+  html`<th scope="col" class="name">Layer</th>${heads(["Dense MACs a step", "Input rate", `${e.layers.some((l) => l.levels > 1) ? "Rate × D" : "Rate"} × T (${e.timeSteps})`, "Synaptic ops", "MACs", "ACs", "Energy"])}<th scope="col" class="name">Share</th>`,
+  html`<tbody>${e.layers.map(
     (l) =>
-      html`<tr><th scope="row" title="${l.layer}: ${l.rule}">${breakable(l.layer)}<small>${l.type}, ${shape(l.input)} → ${shape(l.output)}</small></th>${exact(l.denseOps)}<td title="${perStep(l.perStep)}">${l.firingRate === null ? "no spikes" : percent(l.firingRate)}</td><td>${l.firingRate === null ? "–" : (l.firingRate * l.timeSteps).toFixed(3)}</td>${exact(l.synOps)}${exact(l.macs)}${exact(l.acs)}<td title="${count(l.energy)} pJ">${energy(l.energy)}</td><td><div class="meter">${bar(l.energy, largest)}<b>${percent(l.energy / (total.energy || Number.NaN), 1)}</b></div></td></tr>`,
+      html`<tr><th scope="row" title="${l.layer}: ${l.rule}">${breakable(l.layer)}<small>${l.type}, ${shape(l.input)} → ${shape(l.output)}</small></th>${exact(l.denseOps)}<td title="${perStep(l.perStep)}">${l.firingRate === null ? "no spikes" : percent(l.firingRate)}</td><td>${l.meanSpike === null ? "–" : (l.meanSpike * l.timeSteps).toFixed(3)}</td>${exact(l.synOps)}${exact(l.macs)}${exact(l.acs)}<td title="${count(l.energy)} pJ">${energy(l.energy)}</td><td><div class="meter">${bar(l.energy, largest)}<b>${percent(l.energy / (total.energy || Number.NaN), 1)}</b></div></td></tr>`,
   )}</tbody>
-<tfoot><tr><th scope="row" class="name">Total</th>${exact(total.denseOps)}<td></td><td></td>${exact(total.synOps)}${exact(total.macs)}${exact(total.acs)}<td title="${count(total.energy)} pJ">${energy(total.energy)}</td><td></td></tr></tfoot></table></div>`;
+<tfoot><tr><th scope="row" class="name">Total</th>${exact(total.denseOps)}<td></td><td></td>${exact(total.synOps)}${exact(total.macs)}${exact(total.acs)}<td title="${count(total.energy)} pJ">${energy(total.energy)}</td><td></td></tr></tfoot>`,
+)}`;
+}
+
+const capital = (sentence: string) => sentence.charAt(0).toUpperCase() + sentence.slice(1);
+
+/** The papers' conventions side by side, each with its rule. */
+function presetsTable(presets: readonly measure.EnergyReport[]): Markup {
+  const largest = Math.max(...presets.map((p) => p.total.energy), Number.MIN_VALUE);
+  const chosen = (p: measure.EnergyReport) =>
+    Object.entries(p.settings)
+      .map(([key, value]) => `${key} = ${value}`)
+      .join(", ");
+  return html`<h3>By convention</h3>
+<p class="rule">Papers count different things, so figures compare only within one row. The comparison in a row is with the same network as an ANN, as that convention counts it.</p>
+${scrolling(
+  "Energy of one image by convention",
+  "wide",
+  html`<th scope="col" class="name">Convention</th>${heads(["MACs", "ACs", "Energy", "As ANN", "ANN ÷ SNN"])}<th scope="col" class="name">Energy</th>`,
+  html`<tbody>${presets.map(
+    (p) =>
+      html`<tr><th scope="row">${p.preset}<small>${chosen(p) || undefined}</small></th>${exact(p.total.macs)}${exact(p.total.acs)}<td>${energy(p.total.energy)}</td><td>${energy(p.total.annEnergy)}</td><td>${times(p.total.annEnergy / p.total.energy)}</td><td><div class="meter">${bar(p.total.energy, largest)}</div></td></tr>`,
+  )}</tbody>`,
+)}
+<details open><summary>The rule of each convention</summary><dl class="rules">${presets.map(
+    (p) =>
+      html`<div><dt>${p.preset}: ${p.title}</dt><dd>${capital(p.rule)}.${p.notes.map((note) => html` <strong>${capital(note)}.</strong>`)} <small>Costs: ${p.costs.name}. Source: ${p.source}.</small></dd></div>`,
+  )}</dl></details>`;
+}
+
+function memorySection({ footprint, neurobench }: ReportMemory): Markup {
+  const { rules, synapticOperations: ops } = neurobench;
+  const rows: [string, string, string][] = [
+    ["Footprint", bytes(neurobench.footprint), `${rules.footprint}: ${bytes(footprint.parameters)} + ${bytes(footprint.buffers)}`],
+    ["Spikes of an image", bytes(footprint.spikes), `all neurons and steps, as bits; as floats ${bytes(footprint.spikesAsFloats)}`],
+    ["Activation sparsity", percent(neurobench.activationSparsity), rules.activationSparsity],
+    ["Connection sparsity", percent(neurobench.connectionSparsity), rules.connectionSparsity],
+    ["Effective MACs", count(ops.effectiveMacs), rules.effectiveMacs],
+    ["Effective ACs", count(ops.effectiveAcs), rules.effectiveAcs],
+    ["Dense operations", count(ops.dense), rules.dense],
+  ];
+  return html`<p>By NeuroBench's definitions, but for the spikes' size; operations are of one image over all steps.</p>
+${scrolling(
+  "Memory and sparsity",
+  "wide words",
+  html`<th scope="col" class="name">What</th><th scope="col">Value</th>`,
+  html`<tbody>${rows.map(([what, value, rule]) => html`<tr><th scope="row">${what}<small>${rule}</small></th><td>${value}</td></tr>`)}</tbody>`,
+)}`;
 }
 
 function reproduceSection({ command, recipe }: ReportData): Markup | undefined {

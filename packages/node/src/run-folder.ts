@@ -3,10 +3,10 @@
  * last.safetensors (all that a resumed run needs), best.safetensors and model.safetensors (weights alone, under PyTorch's keys, of
  * the best test and of the end), report.html, summary.json. Every file but the logs is written whole or not at all.
  */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, rmdirSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { SpikeloomError } from "spikeloom";
-import { diskError, readFileChecked, writeFileAtomic } from "./files.ts";
+import { createWhole, diskError, makeFolder, readFileChecked, removeLeftovers, removeStale, writeFileAtomic } from "./files.ts";
 import { loadRecipe, type Recipe, recipeToYaml } from "./recipe.ts";
 import { knownNames } from "./session.ts";
 
@@ -42,6 +42,19 @@ function isAlive(pid: number): boolean {
   }
 }
 
+/** The living process that a lock names. */
+function ownerOf(lock: string): number | undefined {
+  let text: string;
+  try {
+    text = readFileSync(lock, "utf8");
+  } catch {
+    return undefined;
+  }
+  const [pid, start] = text.trim().split(" ");
+  const number = Number(pid);
+  return isAlive(number) && (!start || start === startOf(number)) ? number : undefined;
+}
+
 export class RunFolder {
   readonly path: string;
 
@@ -59,15 +72,7 @@ export class RunFolder {
 
   /** The process that trains in this folder now; undefined where none does. */
   owner(): number | undefined {
-    let text: string;
-    try {
-      text = readFileSync(join(this.path, LOCK), "utf8");
-    } catch {
-      return undefined;
-    }
-    const [pid, start] = text.trim().split(" ");
-    const number = Number(pid);
-    return isAlive(number) && (!start || start === startOf(number)) ? number : undefined;
+    return ownerOf(join(this.path, LOCK));
   }
 
   /**
@@ -76,22 +81,17 @@ export class RunFolder {
   lock(): void {
     const path = join(this.path, LOCK);
     try {
-      mkdirSync(this.path, { recursive: true });
-      for (;;) {
-        try {
-          writeFileSync(path, `${process.pid} ${startOf(process.pid)}`.trim(), { flag: "wx" });
-          return;
-        } catch (error) {
-          if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-        }
+      makeFolder(this.path);
+      while (!createWhole(path, `${process.pid} ${startOf(process.pid)}`.trim())) {
         const owner = this.owner();
         if (owner !== undefined)
           throw new SpikeloomError(
             `${this.path} is in use: process ${owner} trains in it. Wait for it, or choose another folder (--out DIR)`,
           );
         // Its process is gone (killed, or a machine that died).
-        rmSync(path, { force: true });
+        removeStale(path, (lock) => ownerOf(lock) === undefined);
       }
+      removeLeftovers(this.path, isAlive);
     } catch (error) {
       throw error instanceof SpikeloomError ? error : diskError(error, `cannot make the run's folder ${this.path}`);
     }
@@ -114,7 +114,7 @@ export class RunFolder {
         `${this.path} already holds a run: go on with it (--resume ${this.path}), choose another folder (--out DIR), or remove it`,
       );
     try {
-      mkdirSync(this.path, { recursive: true });
+      makeFolder(this.path);
       // A log left by a run that was stopped before its first checkpoint.
       if (this.has("metrics")) truncateSync(this.file("metrics"), 0);
     } catch (error) {
@@ -137,18 +137,23 @@ export class RunFolder {
     }
   }
 
-  /** Events logged so far. A last line cut off by a crash is left out. */
+  /** Events logged so far. A last line cut off by a crash is left out, as is any that is no event. */
   events(): Record<string, unknown>[] {
     if (!this.has("metrics")) return [];
-    return readFileSync(this.file("metrics"), "utf8")
-      .split("\n")
-      .flatMap((line) => {
-        try {
-          return line ? [JSON.parse(line) as Record<string, unknown>] : [];
-        } catch {
-          return [];
-        }
-      });
+    let text: string;
+    try {
+      text = readFileSync(this.file("metrics"), "utf8");
+    } catch (error) {
+      throw diskError(error, `cannot read ${this.file("metrics")}`);
+    }
+    return text.split("\n").flatMap((line) => {
+      try {
+        const event = JSON.parse(line) as Record<string, unknown> | null;
+        return event && typeof event.type === "string" && Number.isFinite(event.epoch) && Number.isFinite(event.step) ? [event] : [];
+      } catch {
+        return [];
+      }
+    });
   }
 
   /** Forget what will be run again: steps after `step`, and all but the first `epochs` epochs. */

@@ -13,7 +13,7 @@ export interface EngineChoice {
 
 /** Start the engine: the native addon where it was built, else WebAssembly. */
 export async function startEngine({ device, threads, seed }: EngineChoice): Promise<EngineInfo> {
-  return init({ device: (device ?? "auto") as "auto", threads, seed, native: findAddon() });
+  return init({ device: (device ?? "auto") as "auto", threads, seed, native: findAddon(process.env.SPIKELOOM_DEVICE || device) });
 }
 
 /** Names for `loadRecipe`: systems and their configurations; data sets. */
@@ -97,7 +97,9 @@ function trainTransforms(recipe: Recipe, entry: DatasetEntry): data.Transform[] 
     ...(randomCrop ? [data.randomCrop(randomCrop)] : []),
     ...(shift > 0 ? [data.randomShift(shift)] : []),
     ...(flip > 0 ? [data.randomHorizontalFlip(flip)] : []),
-    ...(randAugment === undefined ? [] : [data.randAugment(randAugment, { fill })]),
+    ...(randAugment === undefined
+      ? []
+      : [data.randAugment(randAugment, { fill, interpolation: (randomResizedCrop ?? recipe.data.image).interpolation })]),
     ...(colorJitter ? [data.colorJitter(colorJitter)] : []),
     ...(trivialAugment ? [data.trivialAugment()] : []),
     ...normalisation(entry),

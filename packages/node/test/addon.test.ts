@@ -15,6 +15,9 @@ it("is the one that SPIKELOOM_NATIVE names, which must exist", () => {
   const path = join(folder(), "mine.node");
   vi.stubEnv("SPIKELOOM_NATIVE", path);
   expect(() => findAddon()).toThrow(`SPIKELOOM_NATIVE: there is no file ${path}`);
+  // Another device needs none: a stale variable is in nobody's way.
+  expect(findAddon("wasm")).toBeUndefined();
+  expect(() => findAddon("native")).toThrow("there is no file");
   writeFileSync(path, "");
   expect(findAddon()).toBe(path);
 });

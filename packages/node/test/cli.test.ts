@@ -37,6 +37,11 @@ describe("options", () => {
     ["train --resume runs/a", "train", { recipe: undefined, resume: "runs/a" }],
     ["eval runs/a --set data.dir=x", "eval", { run: "runs/a", set: ["data.dir=x"] }],
     ["measure runs/a --images 100 --first-layer once", "measure", { run: "runs/a", images: 100, firstLayer: "once" }],
+    [
+      "measure runs/a --preset sdt:qkvRate=input --preset memory --csv -",
+      "measure",
+      { run: "runs/a", preset: ["sdt:qkvRate=input", "memory"], csv: "-" },
+    ],
     ["models", "models", { name: undefined }],
     ["models sdt-v1/mnist --json", "models", { name: "sdt-v1/mnist", json: true }],
     [
@@ -117,6 +122,10 @@ describe("errors and exit codes", () => {
     expect(quiet.err).toBe(
       "error: TypeError: x is undefined\nThis is a mistake in spikeloom, not in what you did. Please report it, with what the same command prints when SPIKELOOM_DEBUG=1 is set.\n",
     );
+    for (const off of ["0", "false", "off"]) {
+      vi.stubEnv("SPIKELOOM_DEBUG", off);
+      expect((await failing(new SpikeloomError("y"))).err).toBe("error: y\n");
+    }
     vi.stubEnv("SPIKELOOM_DEBUG", "1");
     expect((await failing(new TypeError("x"))).err).toMatch(/Please report it\.\nTypeError: x\n {4}at /);
     expect((await failing(new SpikeloomError("y"))).err).toMatch(/^error: y\nSpikeloomError: y\n {4}at /);

@@ -241,6 +241,33 @@ describe("eval and measure", () => {
     const text = await succeeds("measure", done, "--images", "20");
     expect(text).toMatch(/total: .* dense operations a step/);
     expect(text).toContain("an estimate");
+    for (const name of ["plain", "sdt", "ems-yolo", "spike-yolo", "e-3dsnn", "e-3dsnn-script", "memory", "neurobench"])
+      expect(text).toMatch(new RegExp(`^${name}`, "m"));
+    expect(text).toContain("break-even");
+  });
+
+  it("measure lists the layers of the conventions asked for, and writes CSV", async () => {
+    const sdt = json(await succeeds("measure", done, "--json", "--images", "20", "--preset", "sdt:qkvRate=input"));
+    expect(sdt).toMatchObject({ preset: "sdt", settings: { qkvRate: "input", kvRate: "q+k", spsRate: "prePool" }, timeSteps: 2 });
+    expect(sdt.layers.map((l: { layer: string }) => l.layer)).toEqual([
+      ...["conv0", "conv1", "conv2", "conv3", "rpe"].map((n) => `sps.${n}`),
+      ...["qkv", "sdsa", "linear", "mlp1", "mlp2"].map((n) => `block0.${n}`),
+    ]);
+    expect(sdt.presets.map((p: { preset: string }) => p.preset)).toContain("plain");
+    expect(sdt.neurobench.synapticOperations.dense).toBeGreaterThan(0);
+    const file = join(folder(), "energy.csv");
+    await succeeds("measure", done, "--images", "20", "--preset", "plain", "--preset", "memory", "--csv", file);
+    const lines = readFileSync(file, "utf8").trim().split("\n");
+    const fields = (line: string) => line.replace(/"([^"]|"")*"/g, "quoted").split(",").length;
+    expect(new Set(lines.map(fields)).size).toBe(1);
+    expect(lines[0]).toMatch(/^kind,preset,layer,.*,energy_pj,ann_energy_pj,rule,rate_t0,rate_t1$/);
+    expect(lines.filter((l) => l.startsWith("total,")).map((l) => l.split(",")[1])).toEqual(["plain", "memory"]);
+    expect(lines.filter((l) => l.startsWith("neurons,")).length).toBe(sdt.rates.length);
+    expect(await succeeds("measure", done, "--images", "5", "--csv", "-")).toMatch(/^kind,preset/);
+    expect(await fails("measure", done, "--preset", "sdt:qkv")).toContain(
+      'settings are written key=value, with commas between, found "qkv"',
+    );
+    expect(await fails("measure", done, "--preset", "memry")).toContain('unknown energy preset "memry", did you mean "memory"?');
   });
 });
 
@@ -285,6 +312,9 @@ describe("info", () => {
     const text = await succeeds("info");
     expect(text).toMatch(/^device {4}reference \(float64\)/);
     expect(text).toContain("variable  SPIKELOOM_DEVICE=reference");
+    vi.stubEnv("SPIKELOOM_NATIVE", "nowhere.node");
+    expect(await succeeds("info")).toContain("native    SPIKELOOM_NATIVE: there is no file nowhere.node");
+    vi.stubEnv("SPIKELOOM_NATIVE", "");
     vi.stubEnv("SPIKELOOM_DEVICE", "gpu");
     expect(await fails("info")).toContain('unknown device "gpu"');
     vi.stubEnv("SPIKELOOM_DEVICE", "wasm");
@@ -417,6 +447,13 @@ describe("wrong input", () => {
     expect(await wrong({ model: "sdt-v1/unit_sdas" })).toContain('sdt-v1 has no part "unit_sdas", did you mean "sdt-v1/unit_sdsa"?');
     expect(await wrong({ model: "sdt-v1/toString" })).toContain('sdt-v1 has no part "toString"');
     expect(await wrong({ config: '{"embed_dim": 16}' })).toContain('unknown key "embed_dim", did you mean "embed_dims"?');
+    const part = (config: string) => wrong({ model: "sdt-v1/unit_sps", config });
+    expect(await part('{"in_channels": 1, "embed_dim": 16}')).toContain('unknown key "embed_dim", did you mean "embed_dims"?');
+    expect(await part('{"in_channels": 1, "embed_dims": 16, "pooling_stat": 1111}')).toContain(
+      '"pooling_stat" must be four characters "0" or "1", found 1111',
+    );
+    expect(await wrong({ model: "sdt-v1/unit_mlp", config: '{"in": 4, "hiden": 8}' })).toContain('unknown key "hiden"');
+    expect(await wrong({ model: "sdt-v1/unit_sdsa", config: '{"dim": 16, "num_heads": 3}' })).toContain('a divisor of "dim" 16, found 3');
     expect(await wrong({ config: config.replace("16", '"16"') })).toContain('embedDims must be a positive integer, found "16"');
     expect(await wrong({ config: config.replace("16", "32") })).toContain("must be of shape [4, 1, 3, 3], found [2, 1, 3, 3]");
     expect(await wrong({ input: at("flat.npy") })).toContain('the input "x" has 2 axes, expected (B, C, H, W) or (B, T, C, H, W)');

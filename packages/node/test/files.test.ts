@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SpikeloomError } from "spikeloom";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { diskError, readFileChecked, writeFileAtomic } from "../src/files.ts";
+import { createWhole, diskError, makeFolder, readFileChecked, removeStale, writeFileAtomic } from "../src/files.ts";
 
 // What the next file opened for writing, or the next folder opened for its flush, is to fail with.
 const failure = vi.hoisted(() => ({ step: "" as "" | "open" | "write" | "sync" | "folder", code: "" }));
@@ -92,6 +92,33 @@ describe("writeFileAtomic", () => {
     for (const [path, message] of wrong) await expect(writeFileAtomic(join(dir, path), "x")).rejects.toThrow(message);
     expect((await readdir(dir)).sort()).toEqual(["file", "folder"]);
   });
+});
+
+test("makeFolder makes what is missing, and says what fails", async () => {
+  makeFolder(join(dir, "a/b/c"));
+  makeFolder(join(dir, "a/b/c/"));
+  expect(await readdir(join(dir, "a/b"))).toEqual(["c"]);
+  await writeFile(join(dir, "file"), "");
+  expect(() => makeFolder(join(dir, "file"))).toThrow("EEXIST");
+  expect(() => makeFolder(join(dir, "file/a/b"))).toThrow("ENOTDIR");
+  expect(() => makeFolder("")).toThrow("ENOENT");
+});
+
+test("createWhole makes a file once, and leaves nothing else", async () => {
+  const path = join(dir, "a.lock");
+  expect([createWhole(path, "first"), createWhole(path, "second")]).toEqual([true, false]);
+  expect(await readFile(path, "utf8")).toBe("first");
+  expect(await readdir(dir)).toEqual(["a.lock"]);
+});
+
+test("removeStale puts back what was made anew in the meantime", async () => {
+  const path = join(dir, "a.lock");
+  removeStale(path, () => true);
+  await writeFile(path, "living");
+  removeStale(path, () => false);
+  expect(await readFile(path, "utf8")).toBe("living");
+  removeStale(path, () => true);
+  expect(await readdir(dir)).toEqual([]);
 });
 
 describe("readFileChecked", () => {

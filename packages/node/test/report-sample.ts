@@ -1,4 +1,5 @@
 /** A plausible run for the report's tests: made up, deterministic. */
+import { measure } from "spikeloom";
 import { packBits, type ReportData } from "../src/report-data.ts";
 
 function noise(seed: number): () => number {
@@ -69,37 +70,39 @@ export function sampleReport(): ReportData {
       { length: 49 },
       (_, i) => scale * Math.exp(-((Math.hypot((i % 7) - 3, Math.floor(i / 7) - 3) - 2) ** 2) / 2) * (0.7 + 0.3 * random()),
     );
-  const layer = (layer: string, type: string, input: number[], output: number[], denseOps: number, firingRate: number | null) => {
-    const synOps = Math.round(denseOps * T * (firingRate ?? 1));
-    const [macs, acs] = firingRate === null ? [synOps, 0] : [0, synOps];
-    const perStep = firingRate === null ? null : [0.5, 0.9, 1.2, 1.4].map((f) => f * firingRate);
-    const costs = { energy: macs * 4.6 + acs * 0.9, annEnergy: denseOps * 4.6 };
+  const layer = (
+    layer: string,
+    type: "Conv2d" | "Linear",
+    input: number[],
+    output: number[],
+    denseOps: number,
+    rate: number | null,
+  ): measure.LayerOperations => {
+    const nonZero = rate ?? 0.19;
+    const size = (shape: number[]) => shape.reduce((a, b) => a * b, 1);
     return {
-      layer,
-      type,
-      input,
-      weight: [],
-      output,
-      timeSteps: T,
-      denseOps,
-      firingRate,
-      perStep,
-      synOps,
-      macs,
-      acs,
-      ...costs,
-      rule: "a rule",
+      ...{ layer, type, input, weight: [], output, timeSteps: T, levels: 1, spikes: rate !== null, ternary: rate !== null },
+      ...{ first: rate === null, last: layer === "head", still: rate === null, denseOps, boundedOps: denseOps, nonZero, value: nonZero },
+      synOps: Math.round(denseOps * T * (rate ?? 1)),
+      effectiveOps: Math.round(denseOps * T * nonZero),
+      perStep: [0.5, 0.9, 1.2, 1.4].map((f) => f * nonZero),
+      ...{ inputs: size(input), outputs: size(output), weights: 100, zeroWeights: 0 },
     };
   };
-  const energyLayers = [
-    layer("patch_embed.proj_conv", "Conv2d", [28, 28, 1], [28, 28, 16], 112896, null),
-    layer("patch_embed.proj_conv1", "Conv2d", [14, 14, 16], [14, 14, 32], 903168, 0.281),
-    layer("patch_embed.proj_conv2", "Conv2d", [14, 14, 32], [14, 14, 64], 3612672, 0.122),
-    layer("block.0.attn.q_conv", "Linear", [49, 64], [49, 64], 200704, 0.18),
-    layer("block.0.mlp.fc1_conv", "Linear", [49, 64], [49, 256], 802816, 0.27),
-    layer("head", "Linear", [64], [10], 640, 0.33),
-  ];
-  const sum = (key: "denseOps" | "synOps" | "macs" | "acs" | "energy" | "annEnergy") => energyLayers.reduce((n, l) => n + l[key], 0);
+  const operations: measure.Operations = {
+    timeSteps: T,
+    samples: 1000,
+    parameters: 187466,
+    layers: [
+      layer("patch_embed.proj_conv", "Conv2d", [28, 28, 1], [28, 28, 16], 112896, null),
+      layer("patch_embed.proj_conv1", "Conv2d", [14, 14, 16], [14, 14, 32], 903168, 0.281),
+      layer("patch_embed.proj_conv2", "Conv2d", [14, 14, 32], [14, 14, 64], 3612672, 0.122),
+      layer("block.0.attn.q_conv", "Linear", [49, 64], [49, 64], 200704, 0.18),
+      layer("block.0.mlp.fc1_conv", "Linear", [49, 64], [49, 256], 802816, 0.27),
+      layer("head", "Linear", [64], [10], 640, 0.33),
+    ],
+  };
+  const footprint = { parameters: 4 * 187466, buffers: 8872, spikes: 23_480, spikesAsFloats: 751_360 };
   return {
     name: "mnist",
     summary: {
@@ -135,24 +138,9 @@ export function sampleReport(): ReportData {
       rasters: LAYERS.slice(2).map(([layer, neurons, rate]) => raster(layer, Math.min(neurons, k === 0 ? 3136 : 256), rate)),
       attention: [0, 1].map((b) => ({ block: `block.${b}`, width: 7, height: 7, before: map(0.42), after: map(0.17) })),
     })),
-    energy: {
-      costs: { name: "45 nm float32: 4.6 pJ a MAC, 0.9 pJ an AC", mac: 4.6, ac: 0.9 },
-      rule: "a layer fed with spikes counts one AC a spike and synapse reached; any other layer counts its dense MACs at every step",
-      timeSteps: T,
-      samples: 1000,
-      layers: energyLayers,
-      total: {
-        denseOps: sum("denseOps"),
-        synOps: sum("synOps"),
-        macs: sum("macs"),
-        acs: sum("acs"),
-        energy: sum("energy"),
-        annEnergy: sum("annEnergy"),
-        ratio: sum("annEnergy") / sum("energy"),
-        parameters: 187466,
-        meanFiringRate: 0.2,
-      },
-    },
+    energy: measure.priceOperations(operations),
+    presets: measure.presets.map(({ name }) => measure.priceOperations(operations, { preset: name })),
+    memory: { footprint, neurobench: measure.neurobench(operations, footprint, { activations: 0.869, weights: 0 }) },
     recipe:
       "name: mnist\nmodel:\n  name: sdt-v1/mnist\ndata:\n  name: mnist\ntrain:\n  epochs: 5\n  optimizer: { name: adamw, lr: 0.002 }\nseed: 42\n",
     command: "npx spikeloom train recipes/mnist.yml --seed 42 --device native --threads 2",

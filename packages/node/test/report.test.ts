@@ -2,7 +2,7 @@
 import { inflateSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { lineChart, ticks } from "../src/report/chart.ts";
-import { duration, energy, percent, plain, short } from "../src/report/format.ts";
+import { bytes, duration, energy, percent, plain, short, times } from "../src/report/format.ts";
 import { html, Markup } from "../src/report/html.ts";
 import { heat, pngUri } from "../src/report/image.ts";
 import { renderReport } from "../src/report.ts";
@@ -16,7 +16,7 @@ describe("renderReport", () => {
   const page = renderReport(sampleReport());
 
   it("has every section, and a link to each", () => {
-    expect(ids(page)).toEqual(["summary", "curves", "confusion", "rates", "rasters", "attention", "energy", "reproduce"]);
+    expect(ids(page)).toEqual(["summary", "curves", "confusion", "rates", "rasters", "attention", "energy", "memory", "reproduce"]);
     for (const id of ids(page)) expect(page).toContain(`href="#${id}"`);
   });
 
@@ -32,6 +32,18 @@ describe("renderReport", () => {
       "npx spikeloom train recipes/mnist.yml",
     ])
       expect(page).toContain(text);
+  });
+
+  it("shows every energy convention with its rule, source and what it notes, and NeuroBench's counts", () => {
+    const { presets = [], memory } = sampleReport();
+    const text = page.replace(/<[^>]*>/g, "");
+    const plainText = (s: string) => s.replaceAll("&", "&amp;").replaceAll("'", "&#39;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+    expect(presets.length).toBeGreaterThan(5);
+    for (const p of presets)
+      for (const part of [p.rule, ...p.notes]) expect(text).toContain(plainText(part.charAt(0).toUpperCase() + part.slice(1)));
+    for (const p of presets) expect(text).toContain(plainText(p.source));
+    for (const rule of Object.values(memory?.neurobench.rules ?? {})) expect(text).toContain(rule);
+    for (const unit of [" pJ</td>", " nJ</td>", " mJ</td>"]) expect(page).not.toContain(unit);
   });
 
   it("refers to nothing outside itself, and its policy lets nothing in", () => {
@@ -169,7 +181,24 @@ it("numbers read well", () => {
     "187 k",
     "5.63 M",
   ]);
-  expect([energy(760.5), energy(0), energy(2.4e6), energy(3.1e9)]).toEqual(["761 pJ", "0 pJ", "2.40 µJ", "3.10 mJ"]);
+  expect([760.5, 0, 42_000, 2.4e6, 5.5e7, 3.1e9, null].map(energy)).toEqual([
+    "0.00076 µJ",
+    "0 µJ",
+    "0.042 µJ",
+    "2.40 µJ",
+    "55.0 µJ",
+    "3\u202f100 µJ",
+    "–",
+  ]);
+  expect([0.04, 0.4, 4.73, 47.3, Number.NaN, undefined].map(times)).toEqual(["0.040×", "0.40×", "4.7×", "47×", "–", "–"]);
+  expect([700, 23_480, 758_736, 5.5e6, 2 ** 29, 3 * 2 ** 30].map(bytes)).toEqual([
+    "700 B",
+    "22.9 KiB",
+    "741.0 KiB",
+    "5.2 MiB",
+    "512 MiB",
+    "3.0 GiB",
+  ]);
   expect([duration(4.25), duration(59.7), duration(187.4), duration(7260)]).toEqual(["4.3 s", "1 min 0 s", "3 min 7 s", "2 h 1 min"]);
   expect([plain(0.0005), plain(0.09388), plain(1e-5), plain(0), plain(1234567)]).toEqual(["5e-4", "0.09388", "1e-5", "0", "1.23e6"]);
 });

@@ -135,7 +135,7 @@ export function log(run: string): Record<string, unknown>[] {
     .trim()
     .split("\n")
     .map((line) => {
-      const { seconds: _, testSeconds: __, ...event } = JSON.parse(line) as Record<string, unknown>;
+      const { seconds: _, waitSeconds: __, testSeconds: ___, ...event } = JSON.parse(line) as Record<string, unknown>;
       return event;
     });
 }

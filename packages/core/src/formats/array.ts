@@ -3,6 +3,7 @@
  * device tensors above it; nothing here computes on a device. Also the conversion between elements and bytes, in either
  * byte order, with half-precision types widened to float32.
  */
+import { kindOf } from "../runtime/check.ts";
 import { FormatError, SpikeloomError } from "../runtime/error.ts";
 
 /** Element type in the file. f16 and bf16 are held as float32 values that the narrower type represents exactly. */
@@ -96,26 +97,35 @@ export function countElements(shape: readonly unknown[]): number | undefined {
  * @throws SpikeloomError when the data's type or length does not belong to the dtype and shape
  */
 export function ndArray(dtype: DType, shape: readonly number[], data: NdData, what = "array"): NdArray {
-  const type = CLASSES[dtype] as (typeof CLASSES)[DType] | undefined;
-  if (!type) throw new SpikeloomError(`${what}: expected a dtype among ${Object.keys(CLASSES).join(", ")}, found ${String(dtype)}.`);
-  const count = countElements(shape);
+  const type = Object.hasOwn(CLASSES, dtype) ? CLASSES[dtype] : undefined;
+  if (!type) throw new SpikeloomError(`${what}: expected a dtype among ${Object.keys(CLASSES).join(", ")}, found ${kindOf(dtype)}.`);
+  const count = Array.isArray(shape) ? countElements(shape) : undefined;
   if (count === undefined) {
-    throw new SpikeloomError(`${what}: expected a shape of at most ${MAX_RANK} whole numbers, found [${shape.join(", ")}].`);
+    const found = Array.isArray(shape) ? `[${shape.join(", ")}]` : kindOf(shape);
+    throw new SpikeloomError(`${what}: expected a shape of at most ${MAX_RANK} whole numbers, found ${found}.`);
   }
-  if (!(data instanceof type)) throw new SpikeloomError(`${what}: expected a ${type.name} for ${dtype}, found ${data?.constructor?.name}.`);
+  if (!(data instanceof type)) throw new SpikeloomError(`${what}: expected a ${type.name} for ${dtype}, found ${kindOf(data)}.`);
   if (data.length !== count) {
     throw new SpikeloomError(`${what}: expected ${count} elements for shape [${shape.join(", ")}], found ${data.length}.`);
   }
   return { dtype, shape: [...shape], data };
 }
 
+/** Check that an argument is an array as `ndArray` makes it. */
+export function expectArray(where: string, value: NdArray): void {
+  if (typeof value !== "object" || value === null || !Array.isArray(value.shape) || !ArrayBuffer.isView(value.data))
+    throw new SpikeloomError(`${where}: expected an array { dtype, shape, data }, as formats.ndArray makes it, found ${kindOf(value)}.`);
+}
+
 /** The elements as float64: exact but for i64 beyond 2^53. Always a copy. */
 export function toFloat64(array: NdArray): Float64Array {
+  expectArray("toFloat64", array);
   return array.data instanceof BigInt64Array ? Float64Array.from(array.data, Number) : new Float64Array(array.data);
 }
 
 /** The elements rounded to float32. Always a copy. */
 export function toFloat32(array: NdArray): Float32Array {
+  expectArray("toFloat32", array);
   return array.data instanceof BigInt64Array ? Float32Array.from(array.data, Number) : new Float32Array(array.data);
 }
 
@@ -124,6 +134,8 @@ export function toFloat32(array: NdArray): Float32Array {
  * Channels-first to channels-last is `[0, 2, 3, 1]`.
  */
 export function permute(array: NdArray, axes: readonly number[]): NdArray {
+  expectArray("permute", array);
+  if (!Array.isArray(axes)) throw new SpikeloomError(`permute: expected a list of axes, found ${kindOf(axes)}.`);
   const rank = array.shape.length;
   if (axes.length !== rank || new Set(axes).size !== rank || axes.some((a) => !Number.isInteger(a) || a < 0 || a >= rank)) {
     throw new SpikeloomError(`permute: expected each of the ${rank} axes of [${array.shape.join(", ")}] once, found [${axes.join(", ")}].`);

@@ -2,6 +2,7 @@
  * numpy's .npy, versions 1 to 3 read, version 1 written (numpy.lib.format describes it): a magic string, a header that is a
  * Python dict literal, then the elements. The literal is read by a parser of exactly what numpy writes; nothing is evaluated.
  */
+import { checkBytes } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import {
   bytesOfElements,
@@ -9,6 +10,7 @@ import {
   DAMAGED,
   type DType,
   elementsFromBytes,
+  expectArray,
   gather,
   ITEM_BYTES,
   malformed,
@@ -41,6 +43,7 @@ const CODE_OF = new Map([...DTYPE_OF].map(([code, dtype]) => [dtype, code]));
  * @throws FormatError when anything contradicts the format, or for a dtype without a counterpart here (complex, strings, records, ...)
  */
 export function decode(bytes: Uint8Array, name = "npy"): NdArray {
+  checkBytes(name, bytes);
   if (bytes.length < 10) throw malformed(name, 0, "at least 10 bytes", `${bytes.length}`, DAMAGED);
   const magic = latin1(bytes.subarray(0, 6));
   if (magic !== MAGIC) throw malformed(name, 0, "the magic \\x93NUMPY", JSON.stringify(magic), "Is this a .npy file?");
@@ -90,6 +93,7 @@ export function decode(bytes: Uint8Array, name = "npy"): NdArray {
  * @throws SpikeloomError for an array whose parts disagree
  */
 export function encode(array: NdArray): Uint8Array {
+  expectArray("npy", array);
   const { dtype, shape, data } = ndArray(array.dtype === "bf16" ? "f32" : array.dtype, array.shape, array.data, "npy array");
   const descr = `${ITEM_BYTES[dtype] === 1 ? "|" : "<"}${CODE_OF.get(dtype)}`;
   const dims = shape.length === 1 ? `${shape[0]},` : shape.join(", ");

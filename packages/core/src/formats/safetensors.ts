@@ -3,6 +3,7 @@
  * JSON header, then one buffer that the tensors cover without holes or overlaps. Bytes in, arrays out; every claim of the
  * header is checked against the bytes before it is believed.
  */
+import { checkBytes, checkMap, kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import {
   bytesOfElements,
@@ -10,6 +11,7 @@ import {
   DAMAGED,
   type DType,
   elementsFromBytes,
+  expectArray,
   ITEM_BYTES,
   malformed,
   type NdArray,
@@ -59,6 +61,7 @@ interface Entry {
  * @throws FormatError when anything in the file contradicts the format
  */
 export function decode(bytes: Uint8Array, name = "safetensors"): SafetensorsFile {
+  checkBytes(name, bytes);
   if (bytes.length < 8) throw malformed(name, 0, "8 bytes of header length", `${bytes.length} bytes in all`, DAMAGED);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const declared = view.getBigUint64(0, true);
@@ -103,6 +106,9 @@ export function decode(bytes: Uint8Array, name = "safetensors"): SafetensorsFile
  * @throws SpikeloomError for a name the format cannot hold or an array whose parts disagree
  */
 export function encode(tensors: ReadonlyMap<string, NdArray>, metadata: Readonly<Record<string, string>> = {}): Uint8Array {
+  checkMap("safetensors", tensors);
+  if (!isObject(metadata)) throw new SpikeloomError(`safetensors: expected metadata as an object of strings, found ${kindOf(metadata)}.`);
+  for (const [key, array] of tensors) expectArray(`safetensors tensor ${show(key)}`, array);
   const sorted = [...tensors].sort(([a, x], [b, y]) => RANK_OF.get(y.dtype)! - RANK_OF.get(x.dtype)! || (a < b ? -1 : 1));
   const parts: string[] = [];
   const keys = Object.keys(metadata).sort();

@@ -3,6 +3,7 @@
  * PKWARE's APPNOTE is the format. The reader believes the central directory only after checking it against the bytes, and
  * never lets an entry grow beyond the size it declares.
  */
+import { checkBytes, checkMap, checkOptions, kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { DAMAGED, malformed } from "./array.ts";
 
@@ -44,7 +45,10 @@ interface Entry {
  * @throws FormatError for anything that contradicts the format: also encryption, entries that overlap, a wrong CRC-32
  */
 export async function readZip(bytes: Uint8Array, options: ZipOptions = {}): Promise<Map<string, Uint8Array>> {
+  checkOptions("zip", options, ["name", "maxBytes"]);
   const { name = "zip", maxBytes = DEFAULT_MAX_BYTES } = options;
+  checkBytes(name, bytes);
+  if (!(maxBytes >= 0)) throw new SpikeloomError(`${name}: expected maxBytes as a number of bytes, found ${kindOf(maxBytes)}.`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const entries = readDirectory(bytes, view, name);
   let total = 0;
@@ -79,6 +83,8 @@ export async function readZip(bytes: Uint8Array, options: ZipOptions = {}): Prom
  * @throws SpikeloomError when the archive would pass 4 GiB or hold more than 65534 entries
  */
 export function writeZip(files: ReadonlyMap<string, Uint8Array>): Uint8Array {
+  checkMap("zip", files);
+  for (const [path, data] of files) checkBytes(`zip entry ${path}`, data);
   const entries = [...files].map(([path, data]) => ({ path: new TextEncoder().encode(path), data, crc: crc32(data) }));
   let size = 22;
   for (const { path, data } of entries) {

@@ -1,4 +1,5 @@
 /** What a published system tells the rest of the world of itself: the record that its folder exports. */
+import type { EnergyTable } from "../measure/presets/table.ts";
 import type { Module } from "../nn/module.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { OfficialKind } from "./official.ts";
@@ -10,6 +11,13 @@ export interface AttentionMap {
   height: number;
   before: Float64Array[];
   after: Float64Array[];
+}
+
+/** What an energy table depends on besides the configuration. */
+export interface EnergyInput {
+  timeSteps: number;
+  height: number;
+  width: number;
 }
 
 /** What the registry knows of a system. `C` is its configuration type. */
@@ -24,6 +32,11 @@ export interface System<C = Record<string, unknown>> {
   build(config: C): Module;
   /** What each block attends to, where the system has spiking attention. */
   attention?(module: Module, input: Tensor): AttentionMap[];
+  /**
+   * The paper's own energy table for an input of that size, where it has one. `settings`: `firstLayer` "T" or "once", and the open
+   * choices of the energy preset that follows it.
+   */
+  energyTable?(config: C, input: EnergyInput, settings?: Readonly<Record<string, string>>): EnergyTable;
   /** Parts and whole in the official code's terms. */
   official: Readonly<Record<string, OfficialKind>>;
 }

@@ -1,5 +1,7 @@
 /** Containers: modules in a row, with PyTorch's keys "0", "1", ... */
+import { kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
+import { expectList, wrong } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";
 
@@ -8,6 +10,9 @@ abstract class List extends Module {
 
   constructor(modules: readonly Module[]) {
     super();
+    expectList(new.target.name, "its modules", modules);
+    for (const [i, m] of modules.entries())
+      if (!(m instanceof Module)) wrong(new.target.name, `module ${i}`, "a Module, such as new nn.ReLU()", kindOf(m));
     this.modules = modules;
   }
 

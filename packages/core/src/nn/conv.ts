@@ -1,4 +1,5 @@
 /** Convolutional layers. Weights lie [kh, kw, Cin / groups, Cout]; state dicts hold PyTorch's [Cout, Cin / groups, kh, kw]. */
+import { checkOptions, kindOf } from "../runtime/check.ts";
 import { conv1d, conv2d } from "../tensor/ops/conv.ts";
 import { type Pair, pair } from "../tensor/ops/window.ts";
 import { wrong } from "../tensor/shape.ts";
@@ -20,9 +21,14 @@ export interface ConvOptions<P = Pair> {
   bias?: boolean | undefined;
 }
 
+function checked<P>(layer: string, options: ConvOptions<P>): ConvOptions<P> {
+  checkOptions(layer, options, ["stride", "padding", "dilation", "groups", "bias"]);
+  return options;
+}
+
 function expectChannels(layer: string, inChannels: number, outChannels: number, groups: number): void {
   for (const [name, value] of Object.entries({ inChannels, outChannels, groups }))
-    if (!Number.isInteger(value) || value < 1) wrong(layer, name, "an integer >= 1", String(value));
+    if (!Number.isInteger(value) || value < 1) wrong(layer, name, "an integer >= 1", kindOf(value));
   if (inChannels % groups || outChannels % groups)
     wrong(layer, "groups", `a divisor of inChannels (${inChannels}) and outChannels (${outChannels})`, String(groups));
 }
@@ -41,7 +47,7 @@ export class Conv2d extends Module {
 
   constructor(inChannels: number, outChannels: number, kernelSize: Pair, options: ConvOptions = {}) {
     super();
-    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true } = options;
+    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true } = checked("Conv2d", options);
     expectChannels("Conv2d", inChannels, outChannels, groups);
     this.inChannels = inChannels;
     this.outChannels = outChannels;
@@ -77,7 +83,7 @@ export class Conv1d extends Module {
 
   constructor(inChannels: number, outChannels: number, kernelSize: number, options: ConvOptions<number> = {}) {
     super();
-    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true } = options;
+    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true } = checked("Conv1d", options);
     expectChannels("Conv1d", inChannels, outChannels, groups);
     this.inChannels = inChannels;
     this.outChannels = outChannels;

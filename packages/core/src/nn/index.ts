@@ -2,7 +2,7 @@
 
 export { type Conv1dOptions, type Conv2dOptions, conv1d, conv2d } from "../tensor/ops/conv.ts";
 export { dropout } from "../tensor/ops/dropout.ts";
-export { batchNorm, layerNorm } from "../tensor/ops/norm.ts";
+export { batchNorm, type GroupNormOptions, groupNorm, layerNorm, rmsNorm } from "../tensor/ops/norm.ts";
 export { adaptiveAvgPool2d, avgPool2d, globalAvgPool2d, maxPool2d } from "../tensor/ops/pool.ts";
 export type { Pair } from "../tensor/ops/window.ts";
 export { ModuleList, Sequential } from "./containers.ts";
@@ -11,6 +11,6 @@ export * as init from "./init.ts";
 export { Embedding, Linear } from "./linear.ts";
 export * from "./losses.ts";
 export * from "./module.ts";
-export { BatchNorm1d, BatchNorm2d, type BatchNormOptions, LayerNorm } from "./norm.ts";
+export { BatchNorm1d, BatchNorm2d, type BatchNormOptions, GroupNorm, LayerNorm, RMSNorm } from "./norm.ts";
 export { AdaptiveAvgPool2d, AvgPool2d, MaxPool2d } from "./pooling.ts";
 export { Dropout, Flatten, GELU, Identity, ReLU, Sigmoid, SiLU, Tanh } from "./simple.ts";

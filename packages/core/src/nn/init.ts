@@ -3,13 +3,14 @@
  * seed gives the same weights whatever the memory layout), and returns it.
  */
 
+import { checkFunction, checkOptions, kindOf } from "../runtime/check.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { randn, truncNormal, uniform } from "../tensor/ops/random.ts";
 import { at, copyStrided } from "../tensor/ops/strided.ts";
 import { scope } from "../tensor/scope.ts";
-import { type Shape, show, sizeOf, stridesOf } from "../tensor/shape.ts";
+import { type Shape, show, sizeOf, stridesOf, wrong } from "../tensor/shape.ts";
 import { empty, type Tensor } from "../tensor/tensor.ts";
 import { type Layout, Parameter } from "./module.ts";
 
@@ -17,7 +18,12 @@ const stream = "init";
 
 /** PyTorch's shape of a parameter. */
 function fileShape(p: Parameter): Shape {
+  expectParameter(p);
   return p.layout?.shape ?? p.shape;
+}
+
+function expectParameter(p: Parameter): void {
+  if (!(p instanceof Parameter)) wrong("init", "the parameter", "an nn.Parameter", kindOf(p));
 }
 
 let drawing = true;
@@ -28,6 +34,7 @@ let drawing = true;
  */
 export function withoutDraws<R>(fn: () => R): R {
   const before = drawing;
+  checkFunction("withoutDraws", "its argument", fn);
   drawing = false;
   try {
     return fn();
@@ -38,6 +45,7 @@ export function withoutDraws<R>(fn: () => R): R {
 
 /** Write values given in PyTorch's order. */
 function write(p: Parameter, draw: (shape: Shape) => Tensor): Parameter {
+  expectParameter(p);
   if (!drawing) return p;
   scope(() => {
     const shape = fileShape(p);
@@ -65,6 +73,8 @@ export function uninitialised(shape: Shape, layout: Layout | null = null): Param
 
 /** Every value `value`. */
 export function constant_(p: Parameter, value: number): Parameter {
+  expectParameter(p);
+  if (typeof value !== "number") wrong("constant_", "the value", "a number", kindOf(value));
   device().run("fill", { y: p.storage, n: p.size, value }, tilesFor(p.size, 1));
   p.version++;
   return p;
@@ -83,20 +93,19 @@ export function uniform_(p: Parameter, low = 0, high = 1): Parameter {
   return write(p, (shape) => uniform(shape, { low, high, stream }));
 }
 
-export function normal_(p: Parameter, { mean = 0, std = 1 }: { mean?: number | undefined; std?: number | undefined } = {}): Parameter {
+export function normal_(p: Parameter, options: { mean?: number | undefined; std?: number | undefined } = {}): Parameter {
+  checkOptions("normal_", options, ["mean", "std"]);
+  const { mean = 0, std = 1 } = options;
   return write(p, (shape) => randn(shape, { mean, std, stream }));
 }
 
 /** Normal, cut to [a, b] (absolute bounds; timm's default is std 0.02, a -2, b 2). */
 export function truncNormal_(
   p: Parameter,
-  {
-    mean = 0,
-    std = 1,
-    a = -2,
-    b = 2,
-  }: { mean?: number | undefined; std?: number | undefined; a?: number | undefined; b?: number | undefined } = {},
+  options: { mean?: number | undefined; std?: number | undefined; a?: number | undefined; b?: number | undefined } = {},
 ): Parameter {
+  checkOptions("truncNormal_", options, ["mean", "std", "a", "b"]);
+  const { mean = 0, std = 1, a = -2, b = 2 } = options;
   return write(p, (shape) => truncNormal(shape, { mean, std, a, b, stream }));
 }
 
@@ -114,7 +123,12 @@ export interface KaimingOptions {
   mode?: "fanIn" | "fanOut" | undefined;
 }
 
-const kaimingStd = (p: Parameter, { a = 0, mode = "fanIn" }: KaimingOptions): number => Math.sqrt(2 / (1 + a * a) / fans(p)[mode]);
+function kaimingStd(p: Parameter, options: KaimingOptions): number {
+  checkOptions("kaiming", options, ["a", "mode"]);
+  const { a = 0, mode = "fanIn" } = options;
+  if (mode !== "fanIn" && mode !== "fanOut") wrong("kaiming", "mode", '"fanIn" or "fanOut"', kindOf(mode));
+  return Math.sqrt(2 / (1 + a * a) / fans(p)[mode]);
+}
 
 /** Uniform of variance 2 / ((1 + a^2) fan). */
 export function kaimingUniform_(p: Parameter, options: KaimingOptions = {}): Parameter {
@@ -129,15 +143,19 @@ export function kaimingNormal_(p: Parameter, options: KaimingOptions = {}): Para
 
 /** Uniform of variance 2 gain^2 / (fan in + fan out) (Glorot and Bengio 2010). */
 export function xavierUniform_(p: Parameter, gain = 1): Parameter {
-  const { fanIn, fanOut } = fans(p);
-  const bound = gain * Math.sqrt(6 / (fanIn + fanOut));
+  const bound = xavierScale(p, gain, 6);
   return uniform_(p, -bound, bound);
+}
+
+function xavierScale(p: Parameter, gain: number, numerator: number): number {
+  if (!(typeof gain === "number" && gain >= 0)) wrong("xavier", "gain", "a number of at least 0", kindOf(gain));
+  const { fanIn, fanOut } = fans(p);
+  return gain * Math.sqrt(numerator / (fanIn + fanOut));
 }
 
 /** Normal of variance 2 gain^2 / (fan in + fan out). */
 export function xavierNormal_(p: Parameter, gain = 1): Parameter {
-  const { fanIn, fanOut } = fans(p);
-  return normal_(p, { std: gain * Math.sqrt(2 / (fanIn + fanOut)) });
+  return normal_(p, { std: xavierScale(p, gain, 2) });
 }
 
 /** PyTorch's default for linear and convolutional layers: weight and bias uniform in +-1 / sqrt(fan in). */

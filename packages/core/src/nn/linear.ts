@@ -1,4 +1,5 @@
 /** Linear layer and embedding table. */
+import { checkOptions, kindOf } from "../runtime/check.ts";
 import { embedding } from "../tensor/ops/index.ts";
 import { linear } from "../tensor/ops/matmul.ts";
 import { wrong } from "../tensor/shape.ts";
@@ -8,7 +9,7 @@ import { Module, type Parameter } from "./module.ts";
 
 function expectSize(layer: string, sizes: Record<string, number>): void {
   for (const [name, value] of Object.entries(sizes))
-    if (!Number.isInteger(value) || value < 1) wrong(layer, name, "an integer >= 1", String(value));
+    if (!Number.isInteger(value) || value < 1) wrong(layer, name, "an integer >= 1", kindOf(value));
 }
 
 /** x W + b: [..., in] (f32 or spikes) to f32 [..., out]. The weight lies [in, out]; state dicts hold PyTorch's [out, in]. */
@@ -18,9 +19,11 @@ export class Linear extends Module {
   readonly inFeatures: number;
   readonly outFeatures: number;
 
-  constructor(inFeatures: number, outFeatures: number, { bias = true }: { bias?: boolean | undefined } = {}) {
+  constructor(inFeatures: number, outFeatures: number, options: { bias?: boolean | undefined } = {}) {
     super();
     expectSize("Linear", { inFeatures, outFeatures });
+    checkOptions("Linear", options, ["bias"]);
+    const { bias = true } = options;
     this.inFeatures = inFeatures;
     this.outFeatures = outFeatures;
     this.weight = uninitialised([inFeatures, outFeatures], { shape: [outFeatures, inFeatures], axes: [1, 0] });

@@ -5,12 +5,13 @@
  * axis order than PyTorch's (channels last, inputs before outputs); its `layout` says how the file's tensor maps to it.
  * Every call of `forward` runs in a scope: what a layer makes on the way is freed when it returns, unless the tape needs it.
  */
+import { checkFunction, checkOptions, kindOf } from "../runtime/check.ts";
 import type { TypedArray } from "../runtime/device.ts";
 import { device, retain } from "../runtime/engine.ts";
 import { nearest, SpikeloomError } from "../runtime/error.ts";
 import { scope } from "../tensor/scope.ts";
-import { type Shape, sameShape, show, sizeOf, stridesOf } from "../tensor/shape.ts";
-import { type DType, Tensor, tensor } from "../tensor/tensor.ts";
+import { expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../tensor/shape.ts";
+import { type DType, expectTensor, Tensor, tensor } from "../tensor/tensor.ts";
 
 /** How PyTorch's tensor of shape `shape` maps to ours: permute its axes by `axes`, then reshape. */
 export interface Layout {
@@ -25,10 +26,16 @@ export interface StateEntry {
   data: Float32Array | Float64Array | BigInt64Array;
 }
 
+function expectLayout(layout: Layout | null): void {
+  if (layout !== null && !(Array.isArray(layout?.shape) && Array.isArray(layout.axes)))
+    wrong("Parameter", "the layout", "null or { shape, axes }", kindOf(layout));
+}
+
 /** A tensor that belongs to a module: never freed by scopes. */
 abstract class Owned extends Tensor {
   readonly layout: Layout | null;
   constructor(value: Tensor, layout: Layout | null) {
+    expectTensor(new.target.name, "its value", value);
     super(value.shape, value.dtype, retain(value.storage));
     value.dispose();
     this.kept = true;
@@ -39,6 +46,7 @@ abstract class Owned extends Tensor {
 /** A trainable tensor. */
 export class Parameter extends Owned {
   constructor(value: Tensor, layout: Layout | null = null) {
+    expectLayout(layout);
     super(value, layout);
     this.requiresGrad = true;
   }
@@ -60,6 +68,8 @@ const hooks: ForwardHook[] = [];
 
 /** Run `fn` with a hook on every module's forward (taps, firing rates, shapes). The hook must not keep tensors without `keep`. */
 export function withForwardHook<R>(hook: ForwardHook, fn: () => R): R {
+  checkFunction("withForwardHook", "the hook", hook);
+  checkFunction("withForwardHook", "its second argument", fn);
   hooks.push(hook);
   try {
     return fn();
@@ -176,8 +186,14 @@ export abstract class Module {
    */
   loadStateDict(
     state: ReadonlyMap<string, { shape: Shape; data: ArrayLike<number> | ArrayLike<bigint> }>,
-    { strict = true } = {},
+    options: { strict?: boolean | undefined } = {},
   ): { missing: string[]; unexpected: string[] } {
+    checkOptions("loadStateDict", options, ["strict"]);
+    const { strict = true } = options;
+    if (!(state instanceof Map))
+      throw new SpikeloomError(
+        `loadStateDict: the state must be a Map from keys to { shape, data }, as stateDict() and safetensors.load give, found ${kindOf(state)}`,
+      );
     const mine = new Map([...this.namedState()].filter(([, v]) => !(v instanceof StateBuffer && !v.persistent)));
     const missing = [...mine.keys()].filter((key) => !state.has(key));
     const unexpected = [...state.keys()].filter((key) => !mine.has(key));
@@ -190,6 +206,10 @@ export abstract class Module {
     for (const [key, target] of mine) {
       const source = state.get(key);
       const expected = target.layout?.shape ?? target.shape;
+      if (state.has(key) && !isEntry(source))
+        throw new SpikeloomError(
+          `state dict: "${key}" must be { shape: [...], data: typed array or list of numbers }, found ${kindOf(source)}`,
+        );
       if (source && !sameShape(source.shape, expected) && !(sizeOf(source.shape) === 1 && target.size === 1))
         throw new SpikeloomError(`state dict: "${key}" must be of shape ${show(expected)}, found ${show(source.shape)}`);
       if (source && source.data.length !== target.size)
@@ -210,6 +230,13 @@ export abstract class Module {
 
 function join(prefix: string, name: string): string {
   return prefix ? `${prefix}.${name}` : name;
+}
+
+function isEntry(value: unknown): boolean {
+  const { shape, data } = (value ?? {}) as { shape?: unknown; data?: unknown };
+  if (!Array.isArray(shape)) return false;
+  if (Array.isArray(data)) return data.every((v) => typeof v === "number" || typeof v === "bigint");
+  return ArrayBuffer.isView(data) && "length" in data;
 }
 
 function list(what: string, keys: readonly string[]): string {
@@ -276,6 +303,10 @@ function reorder(
 
 /** A parameter from plain values in the file's axis order. */
 export function parameterFrom(values: TypedArray, shape: Shape, layout: Layout | null): Parameter {
+  expectList("parameterFrom", "the shape", shape);
+  expectLayout(layout);
+  if (!ArrayBuffer.isView(values) || values.length !== sizeOf(shape))
+    wrong("parameterFrom", "values", `a typed array of ${sizeOf(shape)} numbers`, kindOf(values));
   return new Parameter(
     tensor(layout ? fromFile({ layout, shape }, Float64Array.from(values)) : values, shape, "f32" as DType as "f32"),
     layout,
@@ -304,6 +335,8 @@ export function tapping(): boolean {
 
 /** Run `fn` and hear its taps. */
 export function withTaps<R>(listener: TapListener, fn: () => R): R {
+  checkFunction("withTaps", "the listener", listener);
+  checkFunction("withTaps", "its second argument", fn);
   listeners.push(listener);
   try {
     return fn();

@@ -1,8 +1,9 @@
 /** Normalisation layers. State-dict keys are PyTorch's. */
-import { batchNorm, layerNorm } from "../tensor/ops/norm.ts";
-import { type Shape, show, wrong } from "../tensor/shape.ts";
+import { checkOptions, kindOf } from "../runtime/check.ts";
+import { batchNorm, FLOAT_EPSILON, groupNorm, layerNorm, rmsNorm } from "../tensor/ops/norm.ts";
+import { expectFinite, expectList, type Shape, show, wrong } from "../tensor/shape.ts";
 import { isRecomputing } from "../tensor/tape.ts";
-import { ones, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { expectTensor, ones, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { Module, Parameter, StateBuffer } from "./module.ts";
 
 /** Settings of a batch norm. */
@@ -33,9 +34,12 @@ abstract class BatchNorm extends Module {
   /** Least rank of the input, and its shape in words. */
   protected abstract readonly input: { rank: number; shape: string };
 
-  constructor(numFeatures: number, { eps = 1e-5, momentum = 0.1, affine = true, trackRunningStats = true }: BatchNormOptions = {}) {
+  constructor(numFeatures: number, options: BatchNormOptions = {}) {
     super();
-    if (!Number.isInteger(numFeatures) || numFeatures < 1) wrong("BatchNorm", "numFeatures", "an integer >= 1", String(numFeatures));
+    checkOptions("BatchNorm", options, ["eps", "momentum", "affine", "trackRunningStats"]);
+    const { eps = 1e-5, momentum = 0.1, affine = true, trackRunningStats = true } = options;
+    expectFinite("BatchNorm", { eps, momentum: momentum ?? 0 });
+    if (!Number.isInteger(numFeatures) || numFeatures < 1) wrong("BatchNorm", "numFeatures", "an integer >= 1", kindOf(numFeatures));
     this.numFeatures = numFeatures;
     this.eps = eps;
     this.momentum = momentum;
@@ -48,6 +52,7 @@ abstract class BatchNorm extends Module {
 
   forward(x: Tensor): Tensor {
     const { weight, bias, running_mean, running_var, num_batches_tracked, eps } = this;
+    expectTensor(this.constructor.name, "x", x);
     if (x.rank < this.input.rank || x.shape[x.rank - 1] !== this.numFeatures)
       wrong(this.constructor.name, "x", `of shape ${this.input.shape} with C = ${this.numFeatures}`, show(x.shape));
     const training = this.training || !running_mean;
@@ -71,6 +76,14 @@ export class BatchNorm2d extends BatchNorm {
   protected readonly input = { rank: 4, shape: "[B, H, W, C] or [..., B, H, W, C]" };
 }
 
+function normalizedShapeOf(layer: string, shape: number | Shape): Shape {
+  const sizes = typeof shape === "number" ? [shape] : shape;
+  expectList(layer, "normalizedShape", sizes);
+  if (sizes.length < 1 || sizes.some((d) => !Number.isInteger(d) || d < 1))
+    wrong(layer, "normalizedShape", "one or more integers of at least 1", show(sizes));
+  return sizes;
+}
+
 /** Layer norm over the last axes. */
 export class LayerNorm extends Module {
   readonly weight: Parameter | null;
@@ -78,12 +91,12 @@ export class LayerNorm extends Module {
   readonly normalizedShape: Shape;
   readonly eps: number;
 
-  constructor(
-    normalizedShape: number | Shape,
-    { eps = 1e-5, affine = true }: { eps?: number | undefined; affine?: boolean | undefined } = {},
-  ) {
+  constructor(normalizedShape: number | Shape, options: { eps?: number | undefined; affine?: boolean | undefined } = {}) {
     super();
-    this.normalizedShape = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
+    checkOptions("LayerNorm", options, ["eps", "affine"]);
+    const { eps = 1e-5, affine = true } = options;
+    expectFinite("LayerNorm", { eps });
+    this.normalizedShape = normalizedShapeOf("LayerNorm", normalizedShape);
     this.eps = eps;
     this.weight = affine ? new Parameter(ones(this.normalizedShape)) : null;
     this.bias = affine ? new Parameter(zeros(this.normalizedShape)) : null;
@@ -91,5 +104,65 @@ export class LayerNorm extends Module {
 
   forward(x: Tensor): Tensor {
     return layerNorm(x, this.normalizedShape, this.weight, this.bias, this.eps);
+  }
+}
+
+/** RMS norm over the last axes: x / sqrt(mean(x^2) + eps) * weight. */
+export class RMSNorm extends Module {
+  readonly weight: Parameter | null;
+  readonly normalizedShape: Shape;
+  readonly eps: number;
+
+  /** eps: default 2^-23, PyTorch's for float32; affine: a trainable weight (default true). */
+  constructor(normalizedShape: number | Shape, options: { eps?: number | undefined; affine?: boolean | undefined } = {}) {
+    super();
+    checkOptions("RMSNorm", options, ["eps", "affine"]);
+    const { eps = FLOAT_EPSILON, affine = true } = options;
+    expectFinite("RMSNorm", { eps });
+    this.normalizedShape = normalizedShapeOf("RMSNorm", normalizedShape);
+    this.eps = eps;
+    this.weight = affine ? new Parameter(ones(this.normalizedShape)) : null;
+  }
+
+  forward(x: Tensor): Tensor {
+    return rmsNorm(x, this.normalizedShape, this.weight, this.eps);
+  }
+}
+
+/**
+ * Group norm of [..., C]: each of `numGroups` runs of channels by the statistics of one sample, whose positions are the `spatial` axes
+ * before the channels: 2 for images [..., H, W, C] (default), 1 for tokens [..., N, C], 0 for [..., C]. All axes before those are batch.
+ */
+export class GroupNorm extends Module {
+  readonly weight: Parameter | null;
+  readonly bias: Parameter | null;
+  readonly numGroups: number;
+  readonly numChannels: number;
+  readonly eps: number;
+  readonly spatial: number;
+
+  constructor(
+    numGroups: number,
+    numChannels: number,
+    options: { eps?: number | undefined; affine?: boolean | undefined; spatial?: number | undefined } = {},
+  ) {
+    super();
+    checkOptions("GroupNorm", options, ["eps", "affine", "spatial"]);
+    const { eps = 1e-5, affine = true, spatial = 2 } = options;
+    expectFinite("GroupNorm", { eps });
+    for (const [name, value] of Object.entries({ numGroups, numChannels }))
+      if (!Number.isInteger(value) || value < 1) wrong("GroupNorm", name, "an integer >= 1", kindOf(value));
+    if (numChannels % numGroups !== 0) wrong("GroupNorm", "numChannels", `divisible by numGroups (${numGroups})`, String(numChannels));
+    this.numGroups = numGroups;
+    this.numChannels = numChannels;
+    this.eps = eps;
+    this.spatial = spatial;
+    this.weight = affine ? new Parameter(ones([numChannels])) : null;
+    this.bias = affine ? new Parameter(zeros([numChannels])) : null;
+  }
+
+  forward(x: Tensor): Tensor {
+    if (x.shape[x.rank - 1] !== this.numChannels) wrong("GroupNorm", "x", `of shape [..., ${this.numChannels}]`, show(x.shape));
+    return groupNorm(x, this.numGroups, this.weight, this.bias, { eps: this.eps, spatial: this.spatial });
   }
 }

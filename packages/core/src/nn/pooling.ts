@@ -1,6 +1,14 @@
 /** Pooling layers over images [..., H, W, C]. */
-import { type AvgPool2dOptions, adaptiveAvgPool2d, avgPool2d, type MaxPool2dOptions, maxPool2d } from "../tensor/ops/pool.ts";
-import type { Pair } from "../tensor/ops/window.ts";
+import {
+  type AvgPool2dOptions,
+  adaptiveAvgPool2d,
+  avgPool2d,
+  checkAvgPool,
+  checkMaxPool,
+  type MaxPool2dOptions,
+  maxPool2d,
+} from "../tensor/ops/pool.ts";
+import { type Pair, pair } from "../tensor/ops/window.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";
 
@@ -11,6 +19,8 @@ export class MaxPool2d extends Module {
 
   constructor(kernelSize: Pair, options: MaxPool2dOptions = {}) {
     super();
+    pair("MaxPool2d", "kernelSize", kernelSize, 1);
+    checkMaxPool("MaxPool2d", options);
     this.kernelSize = kernelSize;
     this.options = options;
   }
@@ -27,6 +37,8 @@ export class AvgPool2d extends Module {
 
   constructor(kernelSize: Pair, options: AvgPool2dOptions = {}) {
     super();
+    pair("AvgPool2d", "kernelSize", kernelSize, 1);
+    checkAvgPool("AvgPool2d", options);
     this.kernelSize = kernelSize;
     this.options = options;
   }
@@ -42,6 +54,7 @@ export class AdaptiveAvgPool2d extends Module {
 
   constructor(outputSize: Pair) {
     super();
+    pair("AdaptiveAvgPool2d", "outputSize", outputSize, 1);
     this.outputSize = outputSize;
   }
 

@@ -1,4 +1,5 @@
 /** Layers without parameters: activations, dropout, shape. */
+import { kindOf } from "../runtime/check.ts";
 import { dropout } from "../tensor/ops/dropout.ts";
 import { gelu, relu, sigmoid, silu, tanh } from "../tensor/ops/elementwise.ts";
 import { flatten } from "../tensor/ops/layout.ts";
@@ -50,7 +51,7 @@ export class Dropout extends Module {
 
   constructor(p = 0.5) {
     super();
-    if (!(p >= 0 && p <= 1)) wrong("Dropout", "p", "in [0, 1]", String(p));
+    if (!(p >= 0 && p <= 1)) wrong("Dropout", "p", "in [0, 1]", kindOf(p));
     this.p = p;
   }
 
@@ -65,6 +66,7 @@ export class Flatten extends Module {
 
   constructor(start = 1) {
     super();
+    if (!Number.isInteger(start)) wrong("Flatten", "start", "an integer", kindOf(start));
     this.start = start;
   }
 

@@ -118,6 +118,13 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
     return { tensor, fresh };
   }
 
+  /** How many numbers the state holds. */
+  get stateSize(): number {
+    let size = 0;
+    for (const slots of this.state.values()) for (const t of slots.values()) size += t.size;
+    return size;
+  }
+
   /** Everything a resumed run needs, by parameter number in `parameters()` order (memory layout). */
   stateTensors(): Map<string, { shape: readonly number[]; data: Float32Array | Float64Array }> {
     const out = new Map<string, { shape: readonly number[]; data: Float32Array | Float64Array }>();

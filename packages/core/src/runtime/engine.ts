@@ -1,6 +1,7 @@
 /**
  * The engine: which device runs, and the seed of the run. One per JavaScript thread, started by `await init(...)`.
  */
+import { checkOptions, kindOf } from "./check.ts";
 import type { Device, DeviceName, Storage } from "./device.ts";
 import { nearest, SpikeloomError } from "./error.ts";
 import { environment, nodeBuiltin, processors } from "./host.ts";
@@ -47,17 +48,21 @@ let generation = 0;
  * @throws SpikeloomError for an unknown device, a thread count that is no positive integer, or an addon that does not load.
  */
 export async function init(options: InitOptions = {}): Promise<EngineInfo> {
+  checkOptions("init", options, ["device", "threads", "seed", "native", "isa", "implementations"]);
   const wanted = environment("SPIKELOOM_DEVICE") ?? options.device ?? "auto";
   if (!(DEVICES as readonly string[]).includes(wanted)) {
-    const near = nearest(wanted, DEVICES);
-    throw new SpikeloomError(`init: unknown device "${wanted}"${near ? `, did you mean "${near}"?` : ""} (one of ${DEVICES.join(", ")})`);
+    const near = nearest(String(wanted), DEVICES);
+    throw new SpikeloomError(
+      `init: unknown device ${kindOf(wanted)}${near ? `, did you mean "${near}"?` : ""} (one of ${DEVICES.join(", ")})`,
+    );
   }
   const asked = environment("SPIKELOOM_THREADS") ?? options.threads;
   const threads = Number(asked ?? Math.min(processors(), MAX_THREADS));
   if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS)
     throw new SpikeloomError(`init: threads must be an integer from 1 to ${MAX_THREADS}, got ${asked}`);
   const seed = options.seed ?? 0;
-  if (!Number.isSafeInteger(seed) || seed < 0) throw new SpikeloomError(`init: seed must be an integer from 0 to 2^53 - 1, got ${seed}`);
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new SpikeloomError(`init: seed must be an integer from 0 to 2^53 - 1, got ${kindOf(seed)}`);
   const path = options.native ?? environment("SPIKELOOM_NATIVE");
   const isa = environment("SPIKELOOM_ISA") ?? options.isa;
   const named = environment("SPIKELOOM_IMPLEMENTATIONS");
@@ -91,6 +96,17 @@ export function engineInfo(): EngineInfo {
 export function device(): Device {
   if (!current) throw new SpikeloomError("the engine is not started: call `await init()` first");
   return current;
+}
+
+/** Run `fn` (synchronous) on another device, whose tensors must be gone when it returns; those of the one in use stay valid. */
+export function onDevice<R>(other: Device, fn: () => R): R {
+  const own = current;
+  current = other;
+  try {
+    return fn();
+  } finally {
+    current = own;
+  }
 }
 
 /** The random streams of the run. */

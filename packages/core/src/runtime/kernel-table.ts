@@ -87,6 +87,13 @@ export const RESET = [
   "none", // V = H
 ] as const;
 
+/** How a synaptic current I, which decays by alpha a step, stands between the input z and the membrane, `current`. The charge takes u for z. */
+export const CURRENT = [
+  "jump", // I = alpha I + z; u = I                (snnTorch)
+  "decayed", // I = alpha (I + z); u = I           (sinabs)
+  "late", // u = I; I = alpha I + z                (Norse: an input reaches the membrane a step later)
+] as const;
+
 /** When a neuron fires and what it emits, `fire`. */
 export const FIRE = [
   "ge", // S = H >= vThreshold
@@ -182,7 +189,8 @@ const WINDOW = { n: I, h: I, w: I, ci: I, oh: I, ow: I, co: I, kh: I, kw: I, sh:
 
 /**
  * The switches of a built-in neuron. x is [steps, rows, c]; spikes are [steps][rows][planes][words(c)]. `r` = 1 / tau where no `rtau` [c] is
- * given (ignored by `integrate` and `stateless`); a membrane starts at v0 [rows, c] where given, else at vInit.
+ * given (ignored by `integrate` and `stateless`); a membrane starts at v0 [rows, c] where given, else at vInit. With `alpha` [c] there is a
+ * synaptic current too (see CURRENT; `ge` and `gt` only), which starts at 0: states are then [2][rows, c], the membrane and the current.
  */
 const NEURON = {
   steps: I,
@@ -191,6 +199,7 @@ const NEURON = {
   charge: I,
   order: I,
   reset: I,
+  current: I,
   fire: I,
   levels: I,
   planes: I,
@@ -248,6 +257,11 @@ export const KERNELS = {
   reduce: { x: P, y: P, outer: I, n: I, inner: I, chunks: I, op: I, scale: F },
   /** y i32 [outer, inner] = index of the first max (op max) or min. Units: outer. */
   argreduce: { x: P, y: P, outer: I, n: I, inner: I, op: I },
+  /**
+   * The k first of the n entries of each row in rising (or falling) order: y [rows, k], and their positions i32 index [rows, k]. Equal
+   * entries (-0 and 0 too) keep their order; NaN counts as above every number. Units: rows.
+   */
+  sort: { x: P, y: P, index: P, rows: I, n: I, k: I, descending: I },
   /** y[o, j, i] = sum of x[o, 0..j, i]; reverse: of x[o, j.., i]. Units: outer. */
   cumsum: { x: P, y: P, outer: I, n: I, inner: I, reverse: I },
   /** partial[q] = sum of squares of chunk q of x (as f32 pairs are not enough for norms: accumulate in double, store f32). Units: chunks. */
@@ -364,10 +378,34 @@ export const KERNELS = {
     b: P,
     d: P,
   },
-  /** Over the last axis: y = (x - mean) * rstd * gamma + beta (gamma, beta optional); mean, rstd [rows] are written. Units: rows. */
-  layernorm: { x: P, gamma: P, beta: P, y: P, mean: P, rstd: P, rows: I, c: I, eps: F },
+  /**
+   * Over the last axis: y = (x - mean) * rstd * gamma + beta (gamma, beta optional); mean, rstd [rows] are written. Without `centre` the mean
+   * counts as 0 (RMS norm). Units: rows.
+   */
+  layernorm: { x: P, gamma: P, beta: P, y: P, mean: P, rstd: P, rows: I, c: I, eps: F, centre: I },
   /** gx; and partial[q][0][c] += gy * xhat, partial[q][1][c] += gy of chunk q of the rows (partial optional, overwritten). Units: chunks. */
-  layernorm_grad: { x: P, gamma: P, gy: P, mean: P, rstd: P, gx: P, partial: P, rows: I, c: I, chunks: I },
+  layernorm_grad: { x: P, gamma: P, gy: P, mean: P, rstd: P, gx: P, partial: P, rows: I, c: I, chunks: I, centre: I },
+  /**
+   * x [outer, n, c]: each of `groups` runs of c / groups channels is normalised over its channels and the n positions of one `outer`;
+   * y = x * scale + shift. Written too: mean, rstd [outer, groups], coefficients [outer][2][c] (scale = rstd * gamma, shift = beta - mean * scale;
+   * gamma, beta optional). Units: outer.
+   */
+  groupnorm: {
+    x: P,
+    gamma: P,
+    beta: P,
+    y: P,
+    mean: P,
+    rstd: P,
+    coefficients: P,
+    outer: I,
+    n: I,
+    c: I,
+    groups: I,
+    eps: F,
+  },
+  /** gx; and partial[o][0][c] = sum gy * xhat, partial[o][1][c] = sum gy over the n positions. Units: outer. */
+  groupnorm_grad: { x: P, gamma: P, gy: P, mean: P, rstd: P, gx: P, partial: P, outer: I, n: I, c: I, groups: I },
   /** y = softmax (or log-softmax when `log`) over the last axis. Units: rows. */
   softmax: { x: P, y: P, rows: I, c: I, log: I },
   /** From y: softmax gx = y * (gy - sum(gy * y)); log-softmax gx = gy - exp(y) * sum(gy). Units: rows. */
@@ -380,18 +418,20 @@ export const KERNELS = {
   random_normal: { y: P, n: I, key0: I, key1: I, offset: I, mean: F, std: F, lo: F, hi: F },
   /** y = u >= p ? x / (1 - p) : 0 with u as in random_uniform. Its own gradient with gy for x. */
   dropout: { x: P, y: P, n: I, key0: I, key1: I, offset: I, p: F },
+  /** Binary spikes y [steps][rows][words(c)]: element i of [steps, rows, c] is u < x, x [rows, c], u as in random_uniform. Units: steps * rows. */
+  spike_bernoulli: { x: P, y: P, steps: I, rows: I, c: I, key0: I, key1: I, offset: I },
 
   // ---------------------------------------------------------------- neurons, all steps in one pass
   /**
    * z = x * scale[c] + shift[c] (scale and shift: both or neither), then `steps` steps of CHARGE, FIRE, RESET in ORDER. Writes the spikes,
    * and where given v [rows, c], the state after the last step (in the delayed orders the membrane that is not reset yet), and
-   * h [steps, rows, c], every H. Units: rows. `steps` at most NEURON_LIMITS.history, planes at most 8.
+   * h [steps, rows, c], every H. Units: rows. `steps` (times 2 with a current) at most NEURON_LIMITS.history, planes at most 8.
    */
-  neuron_forward: { x: P, scale: P, shift: P, rtau: P, v0: P, spikes: P, v: P, h: P, ...NEURON },
+  neuron_forward: { x: P, scale: P, shift: P, rtau: P, alpha: P, v0: P, spikes: P, v: P, h: P, ...NEURON },
   /**
    * From gy [steps, rows, c], the gradient for what the neuron emits (multiplied by `gain`), and gv [rows, c] (optional), the gradient for v:
-   * gz [steps, rows, c], the gradient for z; where given gv0 [rows, c], the gradient for v0; gr [chunks][c], partial sums of the gradient for
-   * rtau; and, with mean and rstd [c] of the batch norm that z = x * scale + shift comes from, stats [chunks][2][c] as `bn_grad_sums` writes
+   * gz [steps, rows, c], the gradient for z; where given gv0 [rows, c], the gradient for v0; gr and galpha [chunks][c], partial sums of the
+   * gradients for rtau and alpha; and, with mean and rstd [c] of the batch norm that z = x * scale + shift comes from, stats [chunks][2][c] as `bn_grad_sums` writes
    * them (gz in the place of gy). Membranes are recomputed from x. `detach`: the reset is a constant. `custom` surrogates: `length` instructions of
    * `program`, `registers` registers, of which 1 .. constantCount hold `constants`. Units: chunks (of the rows); `steps` at most
    * NEURON_LIMITS.history.
@@ -401,12 +441,14 @@ export const KERNELS = {
     scale: P,
     shift: P,
     rtau: P,
+    alpha: P,
     v0: P,
     gy: P,
     gv: P,
     gz: P,
     gv0: P,
     gr: P,
+    galpha: P,
     mean: P,
     rstd: P,
     stats: P,
@@ -533,7 +575,22 @@ export const SCRATCH_BYTES = 1 << 20;
 /** A number that changes with the kernels' names and arguments: an addon built from another table must not be called. */
 export function kernelTableHash(): number {
   let hash = 0x811c9dc5;
-  for (const char of JSON.stringify([KERNELS, UNARY, BINARY, COMPARE, LOGICAL, REDUCE, ELEMENT, CHARGE, ORDER, RESET, FIRE, SURROGATE, VM]))
+  for (const char of JSON.stringify([
+    KERNELS,
+    UNARY,
+    BINARY,
+    COMPARE,
+    LOGICAL,
+    REDUCE,
+    ELEMENT,
+    CHARGE,
+    ORDER,
+    RESET,
+    CURRENT,
+    FIRE,
+    SURROGATE,
+    VM,
+  ]))
     hash = Math.imul(hash ^ char.charCodeAt(0), 0x01000193) >>> 0;
   return hash;
 }

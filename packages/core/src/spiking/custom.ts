@@ -187,7 +187,7 @@ export class CustomNeuron<S extends string = string, P extends string = string> 
     this.programs = build(this.label, definition, values, learn, options);
   }
 
-  protected override stateShape(x: Shape): Shape {
+  override stateShape(x: Shape): Shape {
     return [this.programs.init.length, ...x.slice(1)];
   }
 

@@ -1,8 +1,9 @@
-/** `snn`: neurons, surrogates, user-defined ones of both, operations on spikes, and the time axis. */
+/** `snn`: neurons, surrogates, user-defined ones of both, encoders, operations on spikes, and the time axis. */
 
 export { repeat } from "../tensor/ops/layout.ts";
 export * from "../tensor/ops/spikes.ts";
 export { CustomNeuron, type CustomOptions, defineNeuron, type NeuronDefinition } from "./custom.ts";
+export { type DeltaOptions, delta, type LatencyOptions, latency, phase, poisson } from "./encoders.ts";
 export { Expr, type Value, where } from "./expression.ts";
 export {
   IF,
@@ -20,5 +21,7 @@ export {
   reset,
   type StateOptions,
 } from "./neurons.ts";
+export { LinearRecurrent, OneToOne, RLIF, type RLIFOptions } from "./recurrent.ts";
 export * as surrogate from "./surrogate.ts";
 export { defineSurrogate, type Surrogate, type SurrogateDefinition, type SurrogateMaker, type SurrogateRecord } from "./surrogate.ts";
+export { Synaptic, type SynapticOptions } from "./synaptic.ts";

@@ -1,5 +1,6 @@
 /**
- * Spiking neurons as layers: IF, LIF, PLIF, the integer-valued I-LIF and the stateless quantiser, over inputs [T, ..., C].
+ * Spiking neurons as layers: IF, LIF, PLIF, the integer-valued I-LIF and the stateless quantiser, over inputs [T, ..., C]; and what
+ * layers in other files build on (synaptic.ts, recurrent.ts, custom.ts).
  *
  * All T steps run in one kernel, which takes a preceding batch norm's affine on the fly and writes bits. Libraries mean different
  * things by one name, so every switch is an option: step order, reset, comparison, decay form, surrogate. Defaults are SpikingJelly's.
@@ -8,12 +9,12 @@
 
 import { Module, Parameter } from "../nn/module.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { CHARGE, FIRE, NEURON_LIMITS, ORDER, RESET } from "../runtime/kernel-table.ts";
+import { CHARGE, CURRENT, FIRE, NEURON_LIMITS, ORDER, RESET } from "../runtime/kernel-table.ts";
 import { log } from "../runtime/math.ts";
 import { dense, run, sumRows, tilesFor } from "../tensor/ops/common.ts";
 import { sigmoid as sigmoidOf } from "../tensor/ops/elementwise.ts";
 import { expand } from "../tensor/ops/layout.ts";
-import { keep } from "../tensor/scope.ts";
+import { keep, scope } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, sizeOf, wrong } from "../tensor/shape.ts";
 import { applyMany, isCheckpointed, type OpDefinition } from "../tensor/tape.ts";
 import { empty, emptySpikes, full, type PendingAffine, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
@@ -64,7 +65,7 @@ export abstract class Neuron extends Module {
   protected abstract fire(x: Tensor): Tensor;
 
   /** Shape of the state for an input. */
-  protected stateShape(x: Shape): Shape {
+  stateShape(x: Shape): Shape {
     return x.slice(1);
   }
 
@@ -117,6 +118,7 @@ interface Settings {
   readonly charge: number;
   readonly order: number;
   readonly reset: number;
+  readonly current: number;
   readonly fire: number;
   readonly levels: number;
   readonly planes: number;
@@ -139,6 +141,7 @@ interface Call {
   /** Which optional inputs follow x, and whether the state is an output. */
   readonly hasState: boolean;
   readonly hasRate: boolean;
+  readonly hasAlpha: boolean;
   readonly givesState: boolean;
 }
 
@@ -148,10 +151,11 @@ export function preActivation(op: string, x: Tensor): { x: Tensor; affine: Pendi
   return { x: affine?.x ?? dense(op, x), affine };
 }
 
-const kernelSwitches = ({ charge, order, reset, fire, levels, planes, r, vThreshold, vReset, vRest, vInit }: Settings) => ({
+const kernelSwitches = ({ charge, order, reset, current, fire, levels, planes, r, vThreshold, vReset, vRest, vInit }: Settings) => ({
   charge,
   order,
   reset,
+  current,
   fire,
   levels,
   planes,
@@ -164,13 +168,15 @@ const kernelSwitches = ({ charge, order, reset, fire, levels, planes, r, vThresh
 
 const neuronOp: OpDefinition<Call> = {
   name: "neuron",
-  forward(ctx, inputs, { rule, steps, rows, c, hasState, hasRate, givesState }) {
+  forward(ctx, inputs, { rule, steps, rows, c, hasState, hasRate, hasAlpha, givesState }) {
     const { x, affine } = preActivation(rule.name, inputs[0] as Tensor);
-    const v0 = hasState ? (inputs[1] as Tensor) : null;
-    const rate = hasRate ? (inputs[inputs.length - 1] as Tensor) : null;
+    const rest = inputs.slice(1);
+    const v0 = hasState ? (rest.shift() as Tensor) : null;
+    const rate = hasRate ? (rest.shift() as Tensor) : null;
+    const alpha = hasAlpha ? (rest.shift() as Tensor) : null;
     const shape = (inputs[0] as Tensor).shape;
     const spikes = emptySpikes(shape, { planes: rule.planes, scale: rule.scale });
-    const state = givesState ? empty(shape.slice(1)) : null;
+    const state = givesState ? empty([...(alpha ? [2] : []), ...shape.slice(1)]) : null;
     run(
       "neuron_forward",
       {
@@ -178,6 +184,7 @@ const neuronOp: OpDefinition<Call> = {
         scale: affine?.scale.storage ?? null,
         shift: affine?.shift.storage ?? null,
         rtau: rate?.storage ?? null,
+        alpha: alpha?.storage ?? null,
         v0: v0?.storage ?? null,
         spikes: spikes.storage,
         v: state?.storage ?? null,
@@ -189,20 +196,23 @@ const neuronOp: OpDefinition<Call> = {
       },
       tilesFor(rows, steps * c),
     );
-    ctx.save(x, ...(affine ? [affine.scale, affine.shift, affine.mean, affine.rstd] : []), ...(v0 ? [v0] : []), ...(rate ? [rate] : []));
+    ctx.save(x, ...(affine ? [affine.scale, affine.shift, affine.mean, affine.rstd] : []), ...inputs.slice(1));
     ctx.values.affine = affine !== null;
     return state ? [spikes, state] : spikes;
   },
-  backward(ctx, [gy, gv], { rule, steps, rows, c, hasState, hasRate }) {
+  backward(ctx, [gy, gv], { rule, steps, rows, c, hasState, hasRate, hasAlpha }) {
     const saved = [...ctx.saved];
     const x = saved.shift() as Tensor;
     const [scale, shift, mean, rstd] = ctx.values.affine ? saved.splice(0, 4) : [];
     const v0 = hasState ? (saved.shift() as Tensor) : null;
     const rate = hasRate ? (saved.shift() as Tensor) : null;
+    const alpha = hasAlpha ? (saved.shift() as Tensor) : null;
     const chunks = tilesFor(rows, 4 * steps * c);
     const gz = empty(x.shape);
-    const gv0 = hasState && ctx.needs[1] ? empty((v0 as Tensor).shape) : null;
-    const gr = hasRate && ctx.needs[ctx.needs.length - 1] ? empty([chunks, c]) : null;
+    const needs = ctx.needs.slice(1);
+    const gv0 = v0 && needs.shift() ? empty(v0.shape) : null;
+    const gr = rate && needs.shift() ? empty([chunks, c]) : null;
+    const galpha = alpha && needs.shift() ? empty([chunks, c]) : null;
     const stats = mean ? empty([chunks, 2, c]) : null;
     const program = rule.surrogate.custom?.program;
     const constants = program?.constants.length ? tensor(Float64Array.from(program.constants)) : null;
@@ -213,12 +223,14 @@ const neuronOp: OpDefinition<Call> = {
         scale: scale?.storage ?? null,
         shift: shift?.storage ?? null,
         rtau: rate?.storage ?? null,
+        alpha: alpha?.storage ?? null,
         v0: v0?.storage ?? null,
         gy: (gy ?? zeros(x.shape)).storage,
         gv: gv?.storage ?? null,
         gz: gz.storage,
         gv0: gv0?.storage ?? null,
         gr: gr?.storage ?? null,
+        galpha: galpha?.storage ?? null,
         mean: mean?.storage ?? null,
         rstd: rstd?.storage ?? null,
         stats: stats?.storage ?? null,
@@ -241,17 +253,19 @@ const neuronOp: OpDefinition<Call> = {
       chunks,
     );
     if (stats) gz.normSums = { partial: keep(stats), chunks };
-    return [gz, ...(hasState ? [gv0] : []), ...(hasRate ? [gr && sumRows(gr, chunks, c)] : [])];
+    const whole = (partial: Tensor | null) => partial && sumRows(partial, chunks, c);
+    return [gz, ...(v0 ? [gv0] : []), ...(rate ? [whole(gr)] : []), ...(alpha ? [whole(galpha)] : [])];
   },
 };
 
-/** [T, rows, c] of an input, checked. */
-export function stepsOf(op: string, x: Tensor): { steps: number; rows: number; c: number } {
+/** [T, rows, c] of an input, checked; `states` is how many states the kernels keep for a step. */
+export function stepsOf(op: string, x: Tensor, states = 1): { steps: number; rows: number; c: number } {
   if (x.dtype !== "f32" && x.dtype !== "spikes") wrong(op, "x", "of dtype f32", x.dtype);
   if (x.rank < 2) wrong(op, "x", "of shape [T, ..., C]", show(x.shape));
   const steps = x.shape[0] as number;
   const c = x.shape[x.rank - 1] as number;
-  if (steps < 1 || steps > NEURON_LIMITS.history) wrong(op, "x", `of 1 to ${NEURON_LIMITS.history} time steps`, show(x.shape));
+  const most = Math.floor(NEURON_LIMITS.history / states);
+  if (steps < 1 || steps > most) wrong(op, "x", `of 1 to ${most} time steps`, show(x.shape));
   return { steps, rows: sizeOf(x.shape.slice(1, -1)), c };
 }
 
@@ -285,6 +299,8 @@ interface Membrane {
   readonly levels?: number;
   readonly norm?: number;
   readonly rounding?: "even" | "up";
+  /** Of a neuron with a synaptic current. */
+  readonly current?: (typeof CURRENT)[number] | undefined;
 }
 
 function indexIn<T extends string>(label: string, argument: string, value: T, list: readonly T[]): number {
@@ -297,7 +313,7 @@ function settingsOf(kind: string, label: string, options: NeuronOptions, membran
   const { vThreshold = 1, detachReset = false, comparison = ">=", order = "fireThenReset", surrogate = sigmoid() } = options;
   const reset = options.reset ?? (options.vReset === null ? "soft" : "hard");
   const vReset = reset === "hard" ? (options.vReset ?? 0) : 0;
-  const { levels = 1, norm = 1, rounding } = membrane;
+  const { levels = 1, norm = 1, rounding, current = "jump" } = membrane;
   if (typeof surrogate !== "object" || surrogate === null || !("kind" in surrogate && "p0" in surrogate))
     wrong(
       label,
@@ -317,6 +333,7 @@ function settingsOf(kind: string, label: string, options: NeuronOptions, membran
     charge: CHARGE.indexOf(membrane.charge),
     order: indexIn(label, "order", order, ORDER),
     reset: indexIn(label, "reset", reset, RESET),
+    current: indexIn(label, "current", current, CURRENT),
     fire: FIRE.indexOf(fire),
     levels,
     planes: Math.ceil(Math.log2(levels + 1)),
@@ -332,7 +349,7 @@ function settingsOf(kind: string, label: string, options: NeuronOptions, membran
 }
 
 /** A neuron that the kernels know. */
-abstract class BuiltIn extends Neuron {
+export abstract class BuiltIn extends Neuron {
   /** The switches in use. */
   readonly settings: Settings;
 
@@ -341,18 +358,31 @@ abstract class BuiltIn extends Neuron {
     this.settings = settingsOf(kind, this.label, options, membrane);
   }
 
+  /** States that are kept for a step. */
+  protected get states(): number {
+    return 1;
+  }
+
   /** 1 / tau for c channels, where it is learnt. */
   protected rate(_c: number): Tensor | null {
     return null;
   }
 
+  /** Decay of the synaptic current for c channels, where there is one; the state is then [2, ..., C]. */
+  protected alphas(_c: number): Tensor | null {
+    return null;
+  }
+
   private call(x: Tensor, state: Tensor | null, givesState: boolean): Tensor[] {
     const rule = this.settings;
-    const sizes = stepsOf(this.label, x);
+    const sizes = stepsOf(this.label, x, this.states);
     if (state) checkState(this.label, state, this.stateShape(x.shape));
-    const rate = this.rate(sizes.c);
-    const inputs = [x, ...(state ? [state] : []), ...(rate ? [rate] : [])];
-    return applyMany(neuronOp, inputs, { rule, ...sizes, hasState: state !== null, hasRate: rate !== null, givesState });
+    return scope(() => {
+      const [rate, alpha] = [this.rate(sizes.c), this.alphas(sizes.c)];
+      const inputs = [x, state, rate, alpha].filter((t) => t !== null);
+      const has = { hasState: state !== null, hasRate: rate !== null, hasAlpha: alpha !== null };
+      return applyMany(neuronOp, inputs, { rule, ...sizes, ...has, givesState });
+    });
   }
 
   run(x: Tensor, state: Tensor | null = null): NeuronOutput {
@@ -479,6 +509,7 @@ export class Quant extends BuiltIn {
       c,
       hasState: false,
       hasRate: false,
+      hasAlpha: false,
       givesState: false,
     };
     return applyMany(neuronOp, [x], call)[0] as Tensor;

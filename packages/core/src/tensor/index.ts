@@ -3,6 +3,7 @@ import "./methods.ts";
 
 export { denseViews, resetDenseViews } from "./ops/common.ts";
 export { type RandomOptions, rand, randn, truncNormal, uniform } from "./ops/random.ts";
+export { argsort, type Sorted, sort, topk } from "./ops/sort.ts";
 export { keep, scope } from "./scope.ts";
 export type { Shape } from "./shape.ts";
 export {

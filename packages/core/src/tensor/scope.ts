@@ -2,8 +2,9 @@
  * Scopes: deterministic freeing. `scope(() => ...)` frees every tensor made inside, except what it returns and what is kept
  * (parameters, gradients, optimiser and norm state). Values that the tape saved live on as long as the graph needs them.
  */
+import { checkFunction } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { Tensor } from "./tensor.ts";
+import { expectTensor, Tensor } from "./tensor.ts";
 
 let active: Tensor[] | null = null;
 
@@ -14,12 +15,14 @@ export function track(t: Tensor): void {
 
 /** Mark a tensor so that no scope frees it; `dispose()` still does. */
 export function keep<T extends Tensor>(t: T): T {
+  expectTensor("keep", "its argument", t);
   t.kept = true;
   return t;
 }
 
 /** Run `fn` (synchronous) and free the tensors made inside that it does not return (in arrays or plain objects too). */
 export function scope<R>(fn: () => R): R {
+  checkFunction("scope", "its argument", fn);
   const outer = active;
   const mine: Tensor[] = [];
   active = mine;

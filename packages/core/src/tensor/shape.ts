@@ -1,4 +1,5 @@
 /** Shapes: sizes, strides, broadcasting, axes; and the errors that name op, argument, expected and found. */
+import { kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 
 export type Shape = readonly number[];
@@ -34,6 +35,16 @@ export function wrong(op: string, argument: string, expected: string, found: str
   throw new SpikeloomError(`${op}: ${argument} must be ${expected}, found ${found}`);
 }
 
+/** Check that an argument is a list, as shapes and axes are. */
+export function expectList(op: string, argument: string, value: readonly unknown[]): void {
+  if (!Array.isArray(value)) wrong(op, argument, "a list, such as [2, 3]", kindOf(value));
+}
+
+/** Check settings that may be any finite number. */
+export function expectFinite(op: string, settings: Readonly<Record<string, number>>): void {
+  for (const name in settings) if (!Number.isFinite(settings[name])) wrong(op, name, "a finite number", kindOf(settings[name]));
+}
+
 /** Check that `shape` matches `pattern`, where null stands for any size. */
 export function expectShape(op: string, argument: string, shape: Shape, pattern: readonly (number | null)[]): void {
   if (shape.length !== pattern.length || pattern.some((d, i) => d !== null && d !== shape[i]))
@@ -43,7 +54,7 @@ export function expectShape(op: string, argument: string, shape: Shape, pattern:
 /** Axis in [0, rank), negative ones from the end. */
 export function axisOf(op: string, axis: number, rank: number): number {
   const a = axis < 0 ? axis + rank : axis;
-  if (!Number.isInteger(axis) || a < 0 || a >= rank) wrong(op, "axis", `an integer in [${-rank}, ${rank})`, String(axis));
+  if (!Number.isInteger(axis) || a < 0 || a >= rank) wrong(op, "axis", `an integer in [${-rank}, ${rank})`, kindOf(axis));
   return a;
 }
 

@@ -5,12 +5,13 @@
  * `ctx.save`; spikes are saved as bits. A graph node lives as long as a tensor or a later node refers to it (counted), so
  * memory returns without the garbage collector; `backward` frees what each node saved as soon as it has run.
  */
+import { checkFunction, checkOptions, kindOf } from "../runtime/check.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, randomness } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { adopt, detachedScope, keep, scope } from "./scope.ts";
-import { sameShape, show, wrong } from "./shape.ts";
-import { empty, full, type Tensor, youngest } from "./tensor.ts";
+import { expectList, sameShape, show, wrong } from "./shape.ts";
+import { empty, expectTensor, full, type Tensor, youngest } from "./tensor.ts";
 
 /** What forward hands to backward. */
 export class Context {
@@ -145,6 +146,7 @@ export function isRecording(): boolean {
 
 /** Run `fn` without recording: no graph, no saved tensors. */
 export function noGrad<R>(fn: () => R): R {
+  checkFunction("noGrad", "its argument", fn);
   return withRecording(false, fn);
 }
 
@@ -165,13 +167,21 @@ export function apply<A>(op: OpDefinition<A>, inputs: readonly Tensor[], setting
 
 /** As `apply` for an op of several outputs. */
 export function applyMany<A>(op: OpDefinition<A>, inputs: readonly Tensor[], settings: A): Tensor[] {
+  if (typeof op?.forward !== "function") wrong("apply", "the operation", "a record { name, forward, backward }", kindOf(op));
+  expectList(op.name, "inputs", inputs);
+  for (const [i, t] of inputs.entries()) expectTensor(op.name, `input ${i}`, t);
   const needs = inputs.map((t) => recording && (t.requiresGrad || t.node !== null));
   const context = new Context(needs);
   let outputs: Tensor[];
   try {
     // An op may hand on an input as it came: it then gets a handle of its own, since the node hangs on the output.
     outputs = withRecording(false, () =>
-      scope(() => [op.forward(context, inputs, settings)].flat().map((t) => (inputs.includes(t) || t.kept ? t.alias() : t))),
+      scope(() =>
+        [op.forward(context, inputs, settings)].flat().map((t) => {
+          expectTensor(op.name, "what forward returns", t);
+          return inputs.includes(t) || t.kept ? t.alias() : t;
+        }),
+      ),
     );
   } catch (error) {
     context.free();
@@ -198,8 +208,15 @@ export function applyMany<A>(op: OpDefinition<A>, inputs: readonly Tensor[], set
   return outputs;
 }
 
-/** A user's own operation, as a function of tensors and settings. */
+/**
+ * A user's own operation, as a function of tensors and settings.
+ * @throws SpikeloomError when name, forward or backward is missing; when called with something else than a list of tensors
+ */
 export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Tensor[], settings: A) => Tensor {
+  checkOptions("defineOp", op, ["name", "forward", "backward"]);
+  if (typeof op.name !== "string") wrong("defineOp", "name", "a string", kindOf(op.name));
+  checkFunction("defineOp", "forward", op.forward);
+  checkFunction("defineOp", "backward", op.backward);
   return (inputs, settings) => apply(op, inputs, settings);
 }
 
@@ -215,6 +232,9 @@ export interface BackwardOptions {
  * @throws SpikeloomError when root has no graph, or is no scalar and no gradient is given.
  */
 export function backward(root: Tensor, options: BackwardOptions = {}): void {
+  expectTensor("backward", "the tensor", root);
+  checkOptions("backward", options, ["gradient", "retainGraph"]);
+  if (options.gradient !== undefined) expectTensor("backward", "gradient", options.gradient);
   propagate(root, options, () => true);
 }
 
@@ -246,8 +266,14 @@ function propagate(root: Tensor, { gradient, retainGraph = false }: BackwardOpti
         const inputs = detachedScope(() => {
           const young = youngest();
           const seen = new Set<Tensor>();
-          return node.gradients(grads).map((g) => {
+          const found = node.gradients(grads);
+          if (!Array.isArray(found) || found.length < node.edges.length || found.slice(node.edges.length).some(Boolean))
+            throw new SpikeloomError(
+              `${node.name}: backward must give a list of ${node.edges.length} gradients, one an input (null where none flows), found ${kindOf(found)}`,
+            );
+          return found.slice(0, node.edges.length).map((g, i) => {
             if (!g) return null;
+            expectTensor(node.name, `gradient ${i} of backward`, g);
             if (g.dtype !== "f32") throw new SpikeloomError(`${node.name}: backward gave a gradient of dtype ${g.dtype}, it must be f32`);
             if (g.id < young || g.kept || seen.has(g)) return g.alias();
             seen.add(g);
@@ -327,19 +353,19 @@ function accumulateLeaf(leaf: Tensor, g: Tensor): void {
  * inside keep the gradients they have (torch.autograd.grad).
  */
 export function grad(fn: (...inputs: Tensor[]) => Tensor): (...inputs: Tensor[]) => Tensor[] {
+  checkFunction("grad", "its argument", fn);
   return (...inputs) =>
     scope(() => {
-      const leaves = inputs.map((t) => {
+      const leaves = inputs.map((t, i) => {
+        expectTensor("grad", `input ${i}`, t);
         const leaf = t.alias();
         leaf.requiresGrad = true;
         return leaf;
       });
       const mine = new Set(leaves);
-      propagate(
-        withRecording(true, () => fn(...leaves)),
-        {},
-        (leaf) => mine.has(leaf),
-      );
+      const result = withRecording(true, () => fn(...leaves));
+      expectTensor("grad", "what the function returns", result);
+      propagate(result, {}, (leaf) => mine.has(leaf));
       return leaves.map((leaf) => {
         const g = leaf.grad ?? full(leaf.shape, 0);
         leaf.grad = null;
@@ -356,6 +382,7 @@ export function grad(fn: (...inputs: Tensor[]) => Tensor): (...inputs: Tensor[])
  * `fn` must depend on nothing that changes in between, but may use parameters (their gradients flow).
  */
 export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tensor[]): Tensor {
+  checkFunction("checkpoint", "its first argument", fn);
   if (!recording) return fn(...inputs);
   const draws = randomness().state();
   // The op's inputs are given; parameters used inside get their gradient directly while backward runs the graph again.
@@ -366,6 +393,7 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
       forward(ctx) {
         ctx.save(...inputs);
         const y = inCheckpoint(() => fn(...inputs));
+        expectTensor("checkpoint", "what the function returns", y);
         // The graph hangs on the result, so it must not be a tensor that was there before.
         return y.kept || inputs.includes(y) ? y.alias() : y;
       },

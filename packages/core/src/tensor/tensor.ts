@@ -8,13 +8,14 @@
  * Memory is counted, not collected: `dispose()`, `using` or `scope` (scope.ts) gives it back. Methods such as `add` are
  * attached in methods.ts.
  */
+import { kindOf } from "../runtime/check.ts";
 import type { ElementType, Storage, TypedArray } from "../runtime/device.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, engineGeneration, release, retain } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import type { TensorMethods } from "./methods.ts";
 import { track } from "./scope.ts";
-import { type Shape, show, sizeOf, wrong } from "./shape.ts";
+import { expectList, type Shape, show, sizeOf, wrong } from "./shape.ts";
 import type { Node } from "./tape.ts";
 
 export type DType = "f32" | "i32" | "u8" | "bool" | "spikes";
@@ -204,13 +205,18 @@ export class Tensor {
 
   /** Overwrite the values in place (parameters, buffers): raises the version. */
   set(values: ArrayLike<number>): this {
-    if (values.length !== this.size)
-      wrong("set", "values", `of ${this.size} elements for shape ${show(this.shape)}`, String(values.length));
+    if (!isNumbers(values) || values.length !== this.size)
+      wrong("set", "values", `${this.size} numbers for shape ${show(this.shape)}`, kindOf(values));
     if (this.dtype === "spikes") wrong("set", "the tensor", "of a dense dtype", "spikes");
     device().view(this.storage).set(values);
     this.version++;
     return this;
   }
+}
+
+/** Check that an argument is a tensor, which only JavaScript can get wrong. */
+export function expectTensor(op: string, argument: string, value: Tensor): void {
+  if (!((value as unknown) instanceof Tensor)) wrong(op, argument, "a Tensor, such as tensor([1, 2]) makes", kindOf(value));
 }
 
 /** f32 storage of a spike tensor's values; the caller releases it. */
@@ -224,13 +230,19 @@ export function denseStorage(t: Tensor): Storage {
 }
 
 function checkShape(shape: Shape): void {
+  expectList("tensor", "the shape", shape);
   for (const d of shape) if (!Number.isSafeInteger(d) || d < 0) wrong("tensor", "every size of the shape", "an integer >= 0", show(shape));
   if (!Number.isSafeInteger(sizeOf(shape))) wrong("tensor", "the shape", "of fewer than 2^53 elements", show(shape));
+}
+
+function checkDType(dtype: DType): void {
+  if (!Object.hasOwn(ELEMENT_OF, dtype) || dtype === "spikes") wrong("tensor", "the dtype", "f32, i32, u8 or bool", kindOf(dtype));
 }
 
 /** An uninitialised tensor. */
 export function empty(shape: Shape, dtype: Exclude<DType, "spikes"> = "f32"): Tensor {
   checkShape(shape);
+  checkDType(dtype);
   return new Tensor(shape, dtype, device().alloc(ELEMENT_OF[dtype], sizeOf(shape)));
 }
 
@@ -244,6 +256,7 @@ export function emptySpikes(shape: Shape, format: SpikeFormat = { planes: 1, sca
 }
 
 export function full(shape: Shape, value: number): Tensor {
+  if (typeof value !== "number") wrong("full", "the value", "a number", kindOf(value));
   const t = empty(shape);
   device().run("fill", { y: t.storage, n: t.size, value }, tilesFor(t.size, 1));
   return t;
@@ -266,10 +279,13 @@ export type NestedNumbers = number | readonly NestedNumbers[];
 export function tensor(data: NestedNumbers | TypedArray, shape?: Shape, dtype?: Exclude<DType, "spikes">): Tensor {
   const typed = ArrayBuffer.isView(data);
   const kind = dtype ?? (data instanceof Int32Array ? "i32" : data instanceof Uint8Array ? "u8" : "f32");
+  if (!isNumbers(data) && typeof data !== "number" && !Array.isArray(data))
+    wrong("tensor", "the data", "a number, nested arrays of numbers, or a typed array", kindOf(data));
   const found = typed ? [data.length] : shapeOfNested(data as NestedNumbers);
   const flat = typed ? data : Array.isArray(data) ? (data.flat(Number.POSITIVE_INFINITY) as number[]) : [data as number];
   const dims = shape ?? found;
   checkShape(dims);
+  checkDType(kind);
   if (sizeOf(dims) !== flat.length) wrong("tensor", "the shape", `of ${flat.length} elements`, `${show(dims)} (${sizeOf(dims)})`);
   const t = empty(dims, kind);
   device()
@@ -278,8 +294,15 @@ export function tensor(data: NestedNumbers | TypedArray, shape?: Shape, dtype?: 
   return t;
 }
 
+/** A list of numbers that memory can be set from: a typed array (not of 64-bit integers), or an array of nothing else. */
+function isNumbers(values: unknown): values is ArrayLike<number> {
+  if (ArrayBuffer.isView(values)) return "length" in values && !(values instanceof BigInt64Array || values instanceof BigUint64Array);
+  return Array.isArray(values) && values.every((v) => typeof v === "number");
+}
+
 function shapeOfNested(data: NestedNumbers): number[] {
   if (typeof data === "number") return [];
+  if (!Array.isArray(data)) wrong("tensor", "nested arrays", "of numbers", kindOf(data));
   const first = data[0];
   const inner = first === undefined ? [] : shapeOfNested(first);
   for (const row of data) {

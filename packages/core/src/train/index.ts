@@ -1,4 +1,5 @@
 /** Training and evaluation: the `train` namespace. */
+export * from "./estimate.ts";
 export * from "./evaluate.ts";
 export * from "./losses.ts";
 export * from "./trainer.ts";

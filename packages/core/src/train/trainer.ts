@@ -13,6 +13,7 @@ import { type Module, StateBuffer, withForwardHook } from "../nn/module.ts";
 import type { EMA } from "../optim/ema.ts";
 import { clipGradNorm, gradNorm, type Optimizer } from "../optim/optimizer.ts";
 import { lrAt, type Schedule } from "../optim/schedule.ts";
+import { kindOf } from "../runtime/check.ts";
 import type { TypedArray } from "../runtime/device.ts";
 import { engineInfo, randomness } from "../runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../runtime/error.ts";
@@ -431,9 +432,31 @@ function readState(tensors: ReadonlyMap<string, NdArray>, metadata: Readonly<Rec
     throw new FormatError(
       `${name}: expected the checksum ${expected}, found ${metadata.checksum ?? "none"}. The file is damaged: go on from another checkpoint`,
     );
-  const state = JSON.parse(text) as CheckpointState;
-  if (state.format !== FORMAT) throw new FormatError(`${name}: unknown checkpoint format "${state.format}", expected "${FORMAT}"`);
+  let state: CheckpointState | null = null;
+  try {
+    state = JSON.parse(text) as CheckpointState | null;
+  } catch {
+    // Said below.
+  }
+  if (state?.format !== FORMAT) throw new FormatError(`${name}: unknown checkpoint format ${kindOf(state?.format)}, expected "${FORMAT}"`);
+  if (!isWhole(state))
+    throw new FormatError(
+      `${name}: its training state is not one that spikeloom writes. The file is damaged: go on from another checkpoint`,
+    );
   return state;
+}
+
+/** Is every part there that is read later, and of its kind? So that nothing fails half-way. */
+function isWhole({ step, testing, updates, emaUpdates, totals, loader, rng }: CheckpointState): boolean {
+  const counts = [step, updates, emaUpdates ?? 0, ...Object.values(rng?.streams ?? [null]).flatMap((s) => [s?.block, s?.word])];
+  return (
+    counts.every((n) => Number.isSafeInteger(n) && (n as number) >= 0) &&
+    Object.values(rng.streams).every((s) => s.word <= 4) &&
+    typeof testing === "boolean" &&
+    Object.keys(NOTHING).every((key) => Number.isFinite(totals?.[key as keyof Totals])) &&
+    typeof loader === "object" &&
+    loader !== null
+  );
 }
 
 /** CRC-32 of everything but the tensors' values: a flipped bit in a name, a number or a position would be believed. */

@@ -71,7 +71,7 @@ test("countElements: 0-d is one element, empty is none, nonsense is undefined", 
 test("ndArray checks dtype, class and length", () => {
   expect(ndArray("f32", [], Float32Array.of(1)).shape).toEqual([]);
   expect(() => ndArray("f32", [2], Float32Array.of(1), "weight")).toThrow("weight: expected 2 elements for shape [2], found 1.");
-  expect(() => ndArray("i64", [1], Int32Array.of(1))).toThrow("expected a BigInt64Array for i64, found Int32Array");
+  expect(() => ndArray("i64", [1], Int32Array.of(1))).toThrow("expected a BigInt64Array for i64, found an Int32Array of 1");
   expect(() => ndArray("c64" as "f32", [1], Float32Array.of(1))).toThrow(SpikeloomError);
 });
 

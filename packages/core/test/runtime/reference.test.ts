@@ -178,9 +178,9 @@ describe("reference gradients", () => {
       const [x, gy, gamma, beta] = [d.floats(rows * c), d.floats(rows * c), d.floats(c), d.floats(c)];
       const [y, gx, mean, rstd] = [unwritten(x.length), unwritten(x.length), unwritten(rows), unwritten(rows)];
       const partial = unwritten(2 * c);
-      const forward = () => k.layernorm({ x, gamma, beta, y, mean, rstd, rows, c, eps: 0.01 });
+      const forward = () => k.layernorm({ x, gamma, beta, y, mean, rstd, rows, c, eps: 0.01, centre: 1 });
       forward();
-      k.layernorm_grad({ x, gamma, gy, mean, rstd, gx, partial, rows, c, chunks: 1 });
+      k.layernorm_grad({ x, gamma, gy, mean, rstd, gx, partial, rows, c, chunks: 1, centre: 1 });
       const loss = () => {
         forward();
         return dot(y, gy);

@@ -92,7 +92,9 @@ describe("a run", () => {
   });
 
   it("tests every second epoch, and the last", async () => {
-    const all = await events(await trainer({ samples: 16, epochs: 5, evalEvery: 2, testLoader: new Loader(images(8, 9), { batchSize: 8 }) }));
+    const all = await events(
+      await trainer({ samples: 16, epochs: 5, evalEvery: 2, testLoader: new Loader(images(8, 9), { batchSize: 8 }) }),
+    );
     const epochs = all.filter((e): e is EpochEvent => e.type === "epoch");
     expect(epochs.map((e) => e.test !== undefined)).toEqual([false, true, false, true, true]);
   });
@@ -165,7 +167,10 @@ describe("a stopped run", () => {
   const RUNS: [string, Setup][] = [
     ["AdamW, accumulated, clipped, shifted", { optimizer: adamw, accumulate: 2, clipNorm: 0.5, shift: 1, samples: 72 }],
     ["SGD with momentum", { optimizer: sgd, shift: 1 }],
-    ["LAMB, mixed images, averaged weights", { optimizer: lamb, batchTransforms: [mixup({ mixupAlpha: 0.5, cutmixAlpha: 1 })], ema: averaged }],
+    [
+      "LAMB, mixed images, averaged weights",
+      { optimizer: lamb, batchTransforms: [mixup({ mixupAlpha: 0.5, cutmixAlpha: 1 })], ema: averaged },
+    ],
     ["SDT, AdamW, per epoch", { model: () => tinySdt({ spikeMode: "plif" }), schedulePer: "epoch", accumulate: 2, samples: 56 }],
   ];
 

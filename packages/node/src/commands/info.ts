@@ -11,12 +11,11 @@ export interface InfoOptions extends EngineChoice {
 
 export async function run({ json, ...choice }: InfoOptions): Promise<void> {
   const engine = await startEngine(choice);
-  const addon = findAddon();
   const info = {
     device: engine.device,
     isa: engine.isa,
     threads: engine.threads,
-    native: addon ? nativeInfo(addon) : { path: null, isas: [], problem: `not built: spikeloom native build puts it at ${addonTarget()}` },
+    native: nativeInfo(),
     wasm: { isa: "simd128", sharedMemory: typeof SharedArrayBuffer !== "undefined" },
     versions: versions(),
     platform: `${process.platform} ${process.arch}`,
@@ -45,11 +44,14 @@ export async function run({ json, ...choice }: InfoOptions): Promise<void> {
   for (const [name, value] of rows) console.log(`${name.padEnd(9)} ${value}`);
 }
 
-/** An addon that does not load is said, not thrown: `info` is what one runs to find out. */
-function nativeInfo(path: string): { path: string; isas: string[]; problem: string | undefined } {
+/** An addon that is not there or does not load is said, not thrown: `info` is what one runs to find out. */
+function nativeInfo(): { path: string | null; isas: string[]; problem: string | undefined } {
+  let path: string | undefined;
   try {
+    path = findAddon("native");
+    if (path === undefined) return { path: null, isas: [], problem: `not built: spikeloom native build puts it at ${addonTarget()}` };
     return { path, isas: addonIsas(path), problem: undefined };
   } catch (error) {
-    return { path, isas: [], problem: (error as Error).message };
+    return { path: path ?? null, isas: [], problem: (error as Error).message };
   }
 }

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { data, SpikeloomError } from "spikeloom";
+import { isNpmLayout, loadNpmLayout } from "./cifar-npm.ts";
 import type { DatasetEntry } from "./entry.ts";
 import { readTar, readUnpacked } from "./unpack.ts";
 
@@ -52,7 +53,8 @@ export const cifar10: DatasetEntry = {
   classes: CIFAR10_CLASSES,
   mean: [0.4914, 0.4822, 0.4465],
   std: [0.247, 0.2435, 0.2616],
-  load: ({ dir }) => loadCifar(CIFAR10, CIFAR10_CLASSES, dir),
+  load: ({ dir }) =>
+    dir !== undefined && isNpmLayout(dir) ? loadNpmLayout(dir, CIFAR10_CLASSES) : loadCifar(CIFAR10, CIFAR10_CLASSES, dir),
 };
 
 /** Of its two labels the fine one: 100 classes. */

@@ -19,11 +19,20 @@ export function short(value: number | null | undefined): string {
   return finite(value) ? scaled(value, LARGE) : DASH;
 }
 
-const ENERGY = [" pJ", " nJ", " µJ", " mJ", " J"];
-
-/** Picojoules in the unit that fits: 2.4e6 -> "2.40 µJ". */
+/** Picojoules in microjoules, always, so that all energies can be compared at sight: 2.4e6 -> "2.40 µJ", 3.1e9 -> "3 100 µJ". */
 export function energy(pj: number | null | undefined): string {
-  return finite(pj) ? scaled(pj, ENERGY) : DASH;
+  if (!finite(pj)) return DASH;
+  const uj = pj / 1e6;
+  const size = Math.abs(uj);
+  if (size >= 99.95) return `${count(uj)} µJ`;
+  if (size >= 0.0995) return `${uj.toFixed(size >= 9.995 ? 1 : 2)} µJ`;
+  return `${Number(uj.toPrecision(2)).toFixed(uj ? Math.max(0, 1 - Math.floor(Math.log10(size))) : 0)} µJ`;
+}
+
+/** A ratio: 3.14 -> "3.1×". */
+export function times(ratio: number | null | undefined): string {
+  if (!finite(ratio) || ratio < 0) return DASH;
+  return `${ratio.toFixed(ratio < 0.0995 ? 3 : ratio < 0.995 ? 2 : ratio < 9.95 ? 1 : 0)}×`;
 }
 
 function scaled(value: number, units: readonly string[]): string {
@@ -49,8 +58,10 @@ export function duration(seconds: number | null | undefined): string {
 
 /** 123456789 -> "118 MiB". */
 export function bytes(value: number): string {
+  if (value < 2 ** 10) return `${Math.round(value)} B`;
+  if (value < 2 ** 20) return `${(value / 2 ** 10).toFixed(1)} KiB`;
   const mib = value / 2 ** 20;
-  return mib < 1000 ? `${mib.toFixed(0)} MiB` : `${(mib / 1024).toFixed(1)} GiB`;
+  return mib < 1000 ? `${mib.toFixed(mib < 9.95 ? 1 : 0)} MiB` : `${(mib / 1024).toFixed(1)} GiB`;
 }
 
 /** A plain number in four significant digits; tiny and huge ones with an exponent. */

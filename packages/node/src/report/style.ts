@@ -3,10 +3,10 @@ import { HEAT_GRADIENT } from "./image.ts";
 
 export const STYLE = `
 :root { color-scheme: light dark; --page: #f5f6f8; --card: #fff; --ink: #1a2029; --soft: #5a6473; --line: #dde1e7; --accent: #2457c5;
-  --good: #1a7f4b; --bad: #c2410c; --s1: #2457c5; --s2: #c2570c; --spike: #1a2029; --bar: #4b7bec; --track: #e9ecf1; }
+  --good: #1a7f4b; --bad: #c2410c; --s1: #2457c5; --s2: #c2570c; --spike: #1a2029; --bar: #4b7bec; --track: #e9ecf1; --shade: #1a20293d; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #101419; --card: #181e26; --ink: #e6eaf0; --soft: #9aa5b4; --line: #2c3541; --accent: #7aa5ff;
-    --good: #4cc38a; --bad: #f0883e; --s1: #7aa5ff; --s2: #f0a35e; --spike: #e6eaf0; --bar: #5b8af5; --track: #262f3a; }
+    --good: #4cc38a; --bad: #f0883e; --s1: #7aa5ff; --s2: #f0a35e; --spike: #e6eaf0; --bar: #5b8af5; --track: #262f3a; --shade: #000c; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
@@ -43,7 +43,9 @@ circle.s1 { fill: var(--s1); } circle.s2 { fill: var(--s2); }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 2px 0 0; padding: 0; font-size: .82rem; color: var(--soft); }
 .legend i { display: inline-block; width: 20px; margin-right: 6px; vertical-align: 4px; border-top: 3px solid var(--s1); }
 .legend i.s2 { border-top: 3px dashed var(--s2); }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; scrollbar-width: thin; scrollbar-color: var(--soft) var(--track);
+  background: linear-gradient(90deg, var(--card) 30%, transparent) 0 0 / 48px 100% no-repeat local, linear-gradient(270deg, var(--card) 30%, transparent) 100% 0 / 48px 100% no-repeat local,
+    linear-gradient(90deg, var(--shade), transparent) 0 0 / 16px 100% no-repeat scroll, linear-gradient(270deg, var(--shade), transparent) 100% 0 / 16px 100% no-repeat scroll; }
 .scroll:focus-visible, svg:focus-visible, summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: 0 0 8px; position: sticky; left: 0; width: fit-content; max-width: calc(100vw - 60px); }
@@ -67,6 +69,10 @@ details { margin-top: 14px; } summary { cursor: pointer; font-size: .9rem; color
 .meter i { display: block; height: 100%; width: calc(var(--v) * 100%); background: var(--bar); }
 .meter b { font-weight: 400; min-width: 46px; text-align: right; }
 .rates td { padding: 3px 8px; } .rates .mean { min-width: 190px; } .rates .mean i { background: var(--accent); } .rates .mean b { font-weight: 600; }
+.rule { margin: 4px 0 12px; color: var(--soft); max-width: 100ch; font-size: .86rem; }
+.rules { margin: 8px 0 0; font-size: .84rem; } .rules div { padding: 8px 0; border-top: 1px solid var(--line); }
+.rules dt { font-weight: 600; } .rules dd { margin: 2px 0 0; max-width: 110ch; } .rules small { color: var(--soft); font-size: inherit; }
+.words { max-width: 820px; } .words tbody th { max-width: 62vw; }
 .samples { display: flex; flex-wrap: wrap; gap: 28px 40px; margin-top: 16px; }
 .sample { display: flex; flex-wrap: wrap; gap: 16px 14px; align-items: flex-start; }
 .digit { width: 98px; } .digit img { width: 96px; height: auto; display: block; }

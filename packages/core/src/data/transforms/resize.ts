@@ -28,6 +28,8 @@ interface Taps {
 }
 
 const BYTE_PLACES = 22;
+const ONE = 2 ** BYTE_PLACES;
+const HALF = ONE / 2;
 
 function taps(from: number, to: number, interpolation: Interpolation, bytes: boolean): Taps {
   const scale = from / to;
@@ -36,7 +38,7 @@ function taps(from: number, to: number, interpolation: Interpolation, bytes: boo
   if (interpolation === "nearest") {
     // Added up rather than multiplied, since the last bit decides at the borders between pixels.
     for (let i = 0, x = scale * 0.5; i < to; i++, x += scale) first[i] = Math.min(from - 1, Math.floor(x));
-    return { first, count, weights: new Float64Array(to).fill(bytes ? 2 ** BYTE_PLACES : 1), most: 1 };
+    return { first, count, weights: new Float64Array(to).fill(bytes ? ONE : 1), most: 1 };
   }
   const { reach, weight } = FILTERS[interpolation];
   const widening = Math.max(scale, 1);
@@ -57,7 +59,7 @@ function taps(from: number, to: number, interpolation: Interpolation, bytes: boo
     count[i] = high - low;
     for (let k = i * most; k < i * most + high - low; k++) {
       const w = weights[k]! / sum;
-      weights[k] = bytes ? Math.trunc(w * 2 ** BYTE_PLACES + (w < 0 ? -0.5 : 0.5)) : w;
+      weights[k] = bytes ? Math.trunc(w * ONE + (w < 0 ? -0.5 : 0.5)) : w;
     }
   }
   return { first, count, weights, most };
@@ -68,15 +70,20 @@ function resample(data: Pixels, outer: number, from: number, inner: number, to: 
   const bytes = data instanceof Uint8Array;
   const { first, count, weights, most } = taps(from, to, interpolation, bytes);
   const out = like(data, outer * to * inner);
+  // One row of sums at a time, so that the innermost loop runs along memory; integers are exact in double.
+  const sums = new Float64Array(inner);
   for (let o = 0; o < outer; o++)
     for (let i = 0; i < to; i++) {
-      const source = (o * from + first[i]!) * inner;
+      sums.fill(bytes ? HALF : 0);
       const n = count[i]!;
-      for (let k = 0; k < inner; k++) {
-        let sum = bytes ? 2 ** (BYTE_PLACES - 1) : 0;
-        for (let j = 0; j < n; j++) sum += data[source + j * inner + k]! * weights[i * most + j]!;
-        out[(o * to + i) * inner + k] = bytes ? Math.max(0, Math.min(255, sum >> BYTE_PLACES)) : sum;
+      for (let j = 0; j < n; j++) {
+        const source = (o * from + first[i]! + j) * inner;
+        const weight = weights[i * most + j]!;
+        for (let k = 0; k < inner; k++) sums[k] = sums[k]! + data[source + k]! * weight;
       }
+      const place = (o * to + i) * inner;
+      if (bytes) for (let k = 0; k < inner; k++) out[place + k] = Math.max(0, Math.min(255, sums[k]! >> BYTE_PLACES));
+      else out.set(sums, place);
     }
   return out;
 }

@@ -2,10 +2,13 @@
 import type { System } from "../system.ts";
 import { attentionMaps } from "./attention.ts";
 import { checkConfig, configs, type SDTConfig } from "./configs.ts";
+import { energyTable } from "./energy.ts";
 import { SpikeDrivenTransformer } from "./model.ts";
 import { officialKinds } from "./official.ts";
 
+export { attentionMaps, positionRates } from "./attention.ts";
 export * from "./configs.ts";
+export * from "./energy.ts";
 export * from "./model.ts";
 
 export const sdtV1: System<SDTConfig> = {
@@ -15,5 +18,6 @@ export const sdtV1: System<SDTConfig> = {
   configs,
   build: (config) => new SpikeDrivenTransformer(checkConfig(config)),
   attention: (module, input) => attentionMaps(module as SpikeDrivenTransformer, input),
+  energyTable,
   official: officialKinds,
 };

@@ -10,6 +10,14 @@ import { PatchSplitting, SpikeDrivenSelfAttention, SpikeDrivenTransformer, Spiki
 /** Names that the official constructor takes and ignores, or that only label a configuration. */
 const WITHOUT_EFFECT = ["name", "patch_size", "drop_rate", "attn_drop_rate", "drop_path_rate", "qk_scale", "sr_ratios", "attn_mode"];
 
+function rejectUnknown(config: OfficialConfig, known: readonly string[], others: readonly string[]): void {
+  for (const key of Object.keys(config)) {
+    if (known.includes(key) || others.includes(key)) continue;
+    const near = nearest(key, known);
+    throw new SpikeloomError(`sdt-v1 config: unknown key "${key}"${near ? `, did you mean "${near}"?` : ""} (it has ${known.join(", ")})`);
+  }
+}
+
 /** The official constructor's arguments -> our configuration. @throws SpikeloomError for an unknown or wrong argument. */
 export function fromOfficialConfig(config: OfficialConfig): SDTConfig {
   const get = <T>(key: string, fallback: T): T => (config[key] === undefined ? fallback : (config[key] as T));
@@ -28,11 +36,7 @@ export function fromOfficialConfig(config: OfficialConfig): SDTConfig {
     "dvs_mode",
     "TET",
   ];
-  for (const key of Object.keys(config)) {
-    if (known.includes(key) || WITHOUT_EFFECT.includes(key)) continue;
-    const near = nearest(key, known);
-    throw new SpikeloomError(`sdt-v1 config: unknown key "${key}"${near ? `, did you mean "${near}"?` : ""}`);
-  }
+  rejectUnknown(config, known, WITHOUT_EFFECT);
   return checkConfig({
     T: get("T", 4),
     inChannels: get("in_channels", 3),
@@ -146,6 +150,9 @@ function number(config: OfficialConfig, key: string): number {
   return value as number;
 }
 
+/** What says of a part's input how large it is, and what the official class is called: no setting of the part. */
+const OF_THE_INPUT = ["module", "img", "T", "B", "H", "W"];
+
 const part = { inputAxes: (rank: number) => (rank === 5 ? TBHWC : []), spikeMode: "lif" as const };
 
 /** Kinds by the fixtures' names. */
@@ -161,13 +168,18 @@ export const officialKinds: Readonly<Record<string, OfficialKind>> = {
   unit_mlp: mlp(),
   unit_mlp_res: mlp(),
   unit_sps: kind({
-    build: (config) =>
-      new PatchSplitting({
+    build(config) {
+      rejectUnknown(config, ["in_channels", "embed_dims", "pooling_stat"], OF_THE_INPUT);
+      const { pooling_stat: pooling = "1111" } = config;
+      if (typeof pooling !== "string" || !/^[01]{4}$/.test(pooling))
+        throw new SpikeloomError(`sdt-v1 config: "pooling_stat" must be four characters "0" or "1", found ${JSON.stringify(pooling)}`);
+      return new PatchSplitting({
         inChannels: number(config, "in_channels"),
         embedDims: number(config, "embed_dims"),
-        pooling: (config.pooling_stat as string | undefined) ?? "1111",
+        pooling,
         spikeMode: part.spikeMode,
-      }),
+      });
+    },
     heads: () => 1,
     inputAxes: part.inputAxes,
     output: { name: "out", axes: TBCHW },
@@ -176,14 +188,15 @@ export const officialKinds: Readonly<Record<string, OfficialKind>> = {
 
 function attention(dvs: boolean): OfficialKind {
   return kind({
-    build: (config) =>
-      new SpikeDrivenSelfAttention({
-        dim: number(config, "dim"),
-        heads: number(config, "num_heads"),
-        dvs: (config.dvs as boolean | undefined) ?? dvs,
-        spikeMode: part.spikeMode,
-        layer: 0,
-      }),
+    build(config) {
+      rejectUnknown(config, ["dim", "num_heads", "dvs"], OF_THE_INPUT);
+      const [dim, heads] = [number(config, "dim"), number(config, "num_heads")];
+      if (dim % heads) throw new SpikeloomError(`sdt-v1 config: "num_heads" must be a divisor of "dim" ${dim}, found ${heads}`);
+      const { dvs: asked = dvs } = config;
+      if (typeof asked !== "boolean")
+        throw new SpikeloomError(`sdt-v1 config: "dvs" must be true or false, found ${JSON.stringify(asked)}`);
+      return new SpikeDrivenSelfAttention({ dim, heads, dvs: asked, spikeMode: part.spikeMode, layer: 0 });
+    },
     heads: (config) => number(config, "num_heads"),
     inputAxes: part.inputAxes,
     output: { name: "y", axes: TBCHW },
@@ -193,7 +206,10 @@ function attention(dvs: boolean): OfficialKind {
 
 function mlp(): OfficialKind {
   return kind({
-    build: (config) => new SpikingMLP({ dim: number(config, "in"), hidden: number(config, "hidden"), spikeMode: part.spikeMode, layer: 0 }),
+    build(config) {
+      rejectUnknown(config, ["in", "hidden"], OF_THE_INPUT);
+      return new SpikingMLP({ dim: number(config, "in"), hidden: number(config, "hidden"), spikeMode: part.spikeMode, layer: 0 });
+    },
     heads: () => 1,
     inputAxes: part.inputAxes,
     output: { name: "y", axes: TBCHW },

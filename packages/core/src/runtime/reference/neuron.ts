@@ -1,5 +1,5 @@
 /** Reference kernels: spiking neurons element by element, their gradients by the chain rule written out, and the expression interpreter. */
-import { CHARGE, FIRE, ORDER, RESET, SURROGATE, VM } from "../kernel-table.ts";
+import { CHARGE, CURRENT, FIRE, ORDER, RESET, SURROGATE, VM } from "../kernel-table.ts";
 import { cos, erf, exp, log, pow, roundHalfEven, sin, tanh } from "../math.ts";
 import type { ReferenceArgs } from "./args.ts";
 import { chunkStart } from "./reduce.ts";
@@ -116,6 +116,12 @@ function stepped(k: Switches, v: number, z: number, r: number): { h: number; v: 
   return { h, v: h, s: ORDER[k.order] === "fireFirst" ? old : fired(k, h) };
 }
 
+/** What a synaptic current makes of an input: the current after it, and what the membrane gets. */
+function taken(current: number, alpha: number, i: number, z: number): { i: number; u: number } {
+  const after = CURRENT[current] === "decayed" ? alpha * (i + z) : alpha * i + z;
+  return { i: after, u: CURRENT[current] === "late" ? i : after };
+}
+
 /** Elements of x after the affine. */
 function inputs({
   x,
@@ -183,24 +189,28 @@ const noSlope = (): number => 0;
 
 export const neuron = {
   neuron_forward(a: Forward): void {
-    const { steps, rows, c, planes, rtau, v0, v, h, spikes } = a;
+    const { steps, rows, c, planes, rtau, alpha, v0, v, h, spikes } = a;
     const n = rows * c;
     const input = inputs(a);
     spikes.fill(0, 0, steps * rows * planes * words(c));
     for (let i = 0; i < n; i++) {
       let state = v0 ? v0[i]! : a.vInit;
+      let current = alpha && v0 ? v0[n + i]! : 0;
       for (let t = 0; t < steps; t++) {
-        const next = stepped(a, state, input(t * n + i), rtau ? rtau[i % c]! : a.r);
+        let z = input(t * n + i);
+        if (alpha) ({ i: current, u: z } = taken(a.current, alpha[i % c]!, current, z));
+        const next = stepped(a, state, z, rtau ? rtau[i % c]! : a.r);
         state = next.v;
         if (h) h[t * n + i] = next.h;
         setSpike(spikes, t * rows + Math.floor(i / c), planes, c, i % c, next.s);
       }
       if (v) v[i] = state;
+      if (v && alpha) v[n + i] = current;
     }
   },
 
   neuron_backward(a: Backward): void {
-    const { steps, rows, c, chunks, rtau, v0, gy, gv, gz, gv0, gr, stats } = a;
+    const { steps, rows, c, chunks, rtau, alpha, v0, gy, gv, gz, gv0, gr, galpha, stats } = a;
     const n = rows * c;
     const input = inputs(a);
     const binary = FIRE[a.fire] === "ge" || FIRE[a.fire] === "gt";
@@ -215,22 +225,45 @@ export const neuron = {
       return registers[a.program![(a.length - 1) * 5 + 1]!]!;
     };
     gr?.fill(0, 0, chunks * c);
+    galpha?.fill(0, 0, chunks * c);
     stats?.fill(0, 0, chunks * 2 * c);
     for (let chunk = 0; chunk < chunks; chunk++)
       for (let i = chunkStart(rows, chunk, chunks) * c; i < chunkStart(rows, chunk + 1, chunks) * c; i++) {
         const r = rtau ? rtau[i % c]! : a.r;
         const states = [v0 ? v0[i]! : a.vInit]; // before each step
         const membranes: number[] = []; // H of each step
+        const currents = [alpha && v0 ? v0[n + i]! : 0]; // before each step
+        const charges: number[] = []; // what the charge of each step takes
         for (let t = 0; t < steps; t++) {
-          const next = stepped(a, states[t]!, input(t * n + i), r);
+          let z = input(t * n + i);
+          if (alpha) {
+            const next = taken(a.current, alpha[i % c]!, currents[t]!, z);
+            currents.push(next.i);
+            z = next.u;
+          }
+          const next = stepped(a, states[t]!, z, r);
+          charges.push(z);
           membranes.push(next.h);
           states.push(next.v);
         }
+        let gI = alpha && gv ? gv[n + i]! : 0; // gradient of the current after step t
+        // From the gradient of what step t's charge takes to the one of its input.
+        const throughCurrent = (t: number, gu: number): number => {
+          if (!alpha) return gu;
+          const late = CURRENT[a.current] === "late";
+          const decayed = CURRENT[a.current] === "decayed";
+          const decay = alpha[i % c]!;
+          const g = late ? gI : gI + gu;
+          if (galpha) galpha[chunk * c + (i % c)]! += g * (currents[t]! + (decayed ? input(t * n + i) : 0));
+          gI = g * decay + (late ? gu : 0);
+          return decayed ? g * decay : g;
+        };
         const finish = (t: number, gH: number, v: number): number => {
-          const d = chargeSlopes(a, v, input(t * n + i), r);
-          gz[t * n + i] = gH * d.z;
+          const d = chargeSlopes(a, v, charges[t]!, r);
+          const g = throughCurrent(t, gH * d.z);
+          gz[t * n + i] = g;
           if (gr) gr[chunk * c + (i % c)]! += gH * d.r;
-          addStats(a, chunk, t * n + i, gH * d.z);
+          addStats(a, chunk, t * n + i, g);
           return gH * d.v;
         };
         let g = gv ? gv[i]! : 0; // gradient of the state after step t
@@ -254,6 +287,7 @@ export const neuron = {
           g = gS * slope(old) + gV * after.h;
         }
         if (gv0) gv0[i] = g;
+        if (gv0 && alpha) gv0[n + i] = gI;
       }
   },
 

@@ -77,11 +77,11 @@ export const norm = {
     }
   },
 
-  layernorm({ x, gamma, beta, y, mean, rstd, rows, c, eps }: ReferenceArgs<"layernorm">): void {
+  layernorm({ x, gamma, beta, y, mean, rstd, rows, c, eps, centre }: ReferenceArgs<"layernorm">): void {
     for (let r = 0; r < rows; r++) {
       let sum = 0;
       for (let i = 0; i < c; i++) sum += x[r * c + i]!;
-      const average = sum / c;
+      const average = centre ? sum / c : 0;
       let deviation = 0;
       for (let i = 0; i < c; i++) deviation += (x[r * c + i]! - average) * (x[r * c + i]! - average);
       mean[r] = average;
@@ -90,10 +90,10 @@ export const norm = {
     }
   },
 
-  layernorm_grad({ x, gamma, gy, mean, rstd, gx, partial, rows, c, chunks }: ReferenceArgs<"layernorm_grad">): void {
+  layernorm_grad({ x, gamma, gy, mean, rstd, gx, partial, rows, c, chunks, centre }: ReferenceArgs<"layernorm_grad">): void {
     const xhat = (r: number, i: number): number => (x[r * c + i]! - mean[r]!) * rstd[r]!;
     const gxhat = (r: number, i: number): number => gy[r * c + i]! * (gamma ? gamma[i]! : 1);
-    // Ba et al. 2016: the gradient loses its mean and its part along xhat.
+    // Ba et al. 2016: the gradient loses its mean (where a mean was taken away) and its part along xhat.
     for (let r = 0; r < rows; r++) {
       let sum = 0;
       let product = 0;
@@ -101,7 +101,7 @@ export const norm = {
         sum += gxhat(r, i);
         product += gxhat(r, i) * xhat(r, i);
       }
-      for (let i = 0; i < c; i++) gx[r * c + i] = rstd[r]! * (gxhat(r, i) - sum / c - (xhat(r, i) * product) / c);
+      for (let i = 0; i < c; i++) gx[r * c + i] = rstd[r]! * (gxhat(r, i) - (centre ? sum / c : 0) - (xhat(r, i) * product) / c);
     }
     if (!partial) return;
     for (let q = 0; q < chunks; q++)
@@ -114,6 +114,56 @@ export const norm = {
         }
         partial[2 * q * c + i] = ggamma;
         partial[(2 * q + 1) * c + i] = gbeta;
+      }
+  },
+
+  groupnorm({ x, gamma, beta, y, mean, rstd, coefficients, outer, n, c, groups, eps }: ReferenceArgs<"groupnorm">): void {
+    const size = c / groups;
+    for (let o = 0; o < outer; o++)
+      for (let g = 0; g < groups; g++) {
+        const at = (j: number, i: number): number => (o * n + j) * c + g * size + i;
+        let sum = 0;
+        for (let j = 0; j < n; j++) for (let i = 0; i < size; i++) sum += x[at(j, i)]!;
+        const average = sum / (n * size);
+        let deviation = 0;
+        for (let j = 0; j < n; j++) for (let i = 0; i < size; i++) deviation += (x[at(j, i)]! - average) ** 2;
+        mean[o * groups + g] = average;
+        rstd[o * groups + g] = 1 / Math.sqrt(deviation / (n * size) + eps);
+        for (let i = 0; i < size; i++) {
+          const channel = g * size + i;
+          const scale = rstd[o * groups + g]! * (gamma ? gamma[channel]! : 1);
+          const shift = (beta ? beta[channel]! : 0) - average * scale;
+          coefficients[2 * o * c + channel] = scale;
+          coefficients[(2 * o + 1) * c + channel] = shift;
+          for (let j = 0; j < n; j++) y[at(j, i)] = x[at(j, i)]! * scale + shift;
+        }
+      }
+  },
+
+  groupnorm_grad({ x, gamma, gy, mean, rstd, gx, partial, outer, n, c, groups }: ReferenceArgs<"groupnorm_grad">): void {
+    const size = c / groups;
+    for (let o = 0; o < outer; o++)
+      for (let g = 0; g < groups; g++) {
+        const at = (j: number, i: number): number => (o * n + j) * c + g * size + i;
+        const [average, r] = [mean[o * groups + g]!, rstd[o * groups + g]!];
+        const weight = (i: number): number => (gamma ? gamma[g * size + i]! : 1);
+        let [sum, product] = [0, 0]; // of the gradient for xhat, and of that times xhat
+        for (let i = 0; i < size; i++) {
+          let [ggamma, gbeta] = [0, 0];
+          for (let j = 0; j < n; j++) {
+            ggamma += gy[at(j, i)]! * (x[at(j, i)]! - average) * r;
+            gbeta += gy[at(j, i)]!;
+          }
+          partial[2 * o * c + g * size + i] = ggamma;
+          partial[(2 * o + 1) * c + g * size + i] = gbeta;
+          sum += weight(i) * gbeta;
+          product += weight(i) * ggamma;
+        }
+        for (let j = 0; j < n; j++)
+          for (let i = 0; i < size; i++) {
+            const xhat = (x[at(j, i)]! - average) * r;
+            gx[at(j, i)] = r * (gy[at(j, i)]! * weight(i) - (sum + xhat * product) / (n * size));
+          }
       }
   },
 

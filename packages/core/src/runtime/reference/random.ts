@@ -2,6 +2,7 @@
 import { cos, log, sin } from "../math.ts";
 import { philoxBlock, wordToUniform } from "../random.ts";
 import type { ReferenceArgs } from "./args.ts";
+import { setSpike, words } from "./spikes.ts";
 
 const block = new Uint32Array(4);
 
@@ -32,5 +33,11 @@ export const random = {
 
   dropout({ x, y, n, key0, key1, offset, p }: ReferenceArgs<"dropout">): void {
     for (let i = 0; i < n; i++) y[i] = uniformAt(i, key0, key1, offset) >= p ? x[i]! / (1 - p) : 0;
+  },
+
+  spike_bernoulli({ x, y, steps, rows, c, key0, key1, offset }: ReferenceArgs<"spike_bernoulli">): void {
+    y.fill(0, 0, steps * rows * words(c));
+    for (let i = 0; i < steps * rows * c; i++)
+      if (uniformAt(i, key0, key1, offset) < x[i % (rows * c)]!) setSpike(y, Math.floor(i / c), 1, c, i % c, 1);
   },
 };

@@ -37,6 +37,19 @@ export const reduce = {
       }
   },
 
+  sort({ x, y, index, rows, n, k, descending }: ReferenceArgs<"sort">): void {
+    for (let r = 0; r < rows; r++) {
+      const at = (i: number): number => x[r * n + i]!;
+      const above = (i: number, j: number): boolean => at(i) > at(j) || (Number.isNaN(at(i)) && !Number.isNaN(at(j)));
+      const rising = (i: number, j: number): number => Number(above(i, j)) - Number(above(j, i));
+      const order = Array.from({ length: n }, (_, i) => i).sort((i, j) => (descending ? rising(j, i) : rising(i, j)) || i - j);
+      for (let i = 0; i < k; i++) {
+        index[r * k + i] = order[i]!;
+        y[r * k + i] = at(order[i]!);
+      }
+    }
+  },
+
   cumsum({ x, y, outer, n, inner, reverse }: ReferenceArgs<"cumsum">): void {
     for (let o = 0; o < outer; o++)
       for (let i = 0; i < inner; i++) {

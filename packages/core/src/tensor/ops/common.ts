@@ -3,7 +3,7 @@ import { type KernelArgs, tilesFor } from "../../runtime/device.ts";
 import { device } from "../../runtime/engine.ts";
 import { type KernelName, REDUCE } from "../../runtime/kernel-table.ts";
 import { wrong } from "../shape.ts";
-import { type DType, denseStorage, empty, Tensor } from "../tensor.ts";
+import { type DType, denseStorage, empty, expectTensor, Tensor } from "../tensor.ts";
 
 export { tilesFor };
 
@@ -13,10 +13,12 @@ export function run<K extends KernelName>(kernel: K, args: KernelArgs<K>, tiles:
 
 /** Check dtypes: f32, or spikes where `spikes` is true. */
 export function expectFloat(op: string, argument: string, t: Tensor): void {
+  expectTensor(op, argument, t);
   if (t.dtype !== "f32" && t.dtype !== "spikes") wrong(op, argument, "of dtype f32 or spikes", t.dtype);
 }
 
 export function expectDType(op: string, argument: string, t: Tensor, ...dtypes: DType[]): void {
+  expectTensor(op, argument, t);
   if (!dtypes.includes(t.dtype)) wrong(op, argument, `of dtype ${dtypes.join(" or ")}`, t.dtype);
 }
 

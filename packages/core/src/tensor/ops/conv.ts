@@ -2,6 +2,7 @@
  * Convolutions, channels last: x [..., H, W, Cin], weight [kh, kw, Cin / groups, Cout]. Spikes go through the event-driven kernels,
  * whose cost follows the number of spikes; with groups, or a window row too long for those kernels (CONV_LIMITS), they are unpacked.
  */
+import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { implementation } from "../../runtime/implementations.ts";
 import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
@@ -197,6 +198,9 @@ export interface Conv1dOptions {
  */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv2dOptions = {}): Tensor {
   const op = "conv2d";
+  expectFloat(op, "x", x);
+  expectDType(op, "weight", weight, "f32");
+  checkOptions(op, options, ["stride", "padding", "dilation", "groups"]);
   const { leading, n, h, w, c: ci } = imageSizes(op, x.shape);
   if (weight.rank !== 4) wrong(op, "weight", "of shape [kh, kw, Cin / groups, Cout]", show(weight.shape));
   const [kh, kw] = weight.shape as [number, number];
@@ -214,6 +218,9 @@ export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
  */
 export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv1dOptions = {}): Tensor {
   const op = "conv1d";
+  expectFloat(op, "x", x);
+  expectDType(op, "weight", weight, "f32");
+  checkOptions(op, options, ["stride", "padding", "dilation", "groups"]);
   if (x.rank < 2) wrong(op, "x", "of shape [..., L, Cin]", show(x.shape));
   if (weight.rank !== 3) wrong(op, "weight", "of shape [k, Cin / groups, Cout]", show(weight.shape));
   const leading = x.shape.slice(0, -2);
@@ -241,13 +248,11 @@ function convolve(
 ): Tensor {
   const { h, w, ci, kh, kw } = sizes;
   const { groups = 1 } = options;
-  expectFloat(op, "x", x);
-  expectDType(op, "weight", weight, "f32");
   const co = weight.shape[weight.rank - 1] as number;
   const perGroup = weight.shape[weight.rank - 2] as number;
   if (kh * kw < 1 || kh * kw > CONV_LIMITS.taps)
     wrong(op, "weight", `of a window of 1 to ${CONV_LIMITS.taps} taps`, `${show([kh, kw])} (${kh * kw} taps)`);
-  if (!Number.isInteger(groups) || groups < 1) wrong(op, "groups", "an integer >= 1", String(groups));
+  if (!Number.isInteger(groups) || groups < 1) wrong(op, "groups", "an integer >= 1", kindOf(groups));
   if (co % groups !== 0) wrong(op, "weight", `of a multiple of ${groups} (groups) output channels`, show(weight.shape));
   if (perGroup * groups !== ci)
     wrong(

@@ -1,4 +1,5 @@
 /** Dropout. Its mask is never stored: backward draws the same numbers again. */
+import { checkOptions, kindOf } from "../../runtime/check.ts";
 import type { Reservation } from "../../runtime/random.ts";
 import { wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
@@ -37,9 +38,11 @@ export interface DropoutOptions {
  * @param p in [0, 1]
  * @returns f32 of x's shape; x itself when nothing is dropped
  */
-export function dropout(x: Tensor, p: number, { training, stream = "dropout" }: DropoutOptions): Tensor {
+export function dropout(x: Tensor, p: number, options: DropoutOptions): Tensor {
   expectFloat("dropout", "x", x);
-  if (!(p >= 0 && p <= 1)) wrong("dropout", "p", "in [0, 1]", String(p));
+  checkOptions("dropout", options, ["training", "stream"]);
+  const { training, stream = "dropout" } = options;
+  if (!(p >= 0 && p <= 1)) wrong("dropout", "p", "in [0, 1]", kindOf(p));
   if (!training || p === 0) return x;
   return apply(dropping, [x], { p, draws: reserveDraws(stream, x.size) });
 }

@@ -5,11 +5,12 @@
  * tensor of shape [] without a gradient. Shapes broadcast by NumPy's rule, and a gradient is summed over the axes that its
  * input was broadcast along.
  */
+import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { BINARY, COMPARE, ELEMENT, LOGICAL, UNARY } from "../../runtime/kernel-table.ts";
 import { scope } from "../scope.ts";
 import { broadcastShape, broadcastStrides, type Shape, wrong } from "../shape.ts";
 import { apply, noGrad, type OpDefinition } from "../tape.ts";
-import { type DType, empty, emptySpikes, full, type SpikeFormat, type Tensor, tensor } from "../tensor.ts";
+import { type DType, empty, emptySpikes, expectTensor, full, type SpikeFormat, type Tensor, tensor } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, tilesFor } from "./common.ts";
 import { unbroadcast } from "./reduce.ts";
 import { copyStrided, walkArgs } from "./strided.ts";
@@ -90,6 +91,7 @@ const UNARY_OPS = {
 
 function unary(name: UnaryName, x: Tensor, p0 = 0, p1 = 0): Tensor {
   expectFloat(name, "the argument", x);
+  for (const p of [p0, p1]) if (typeof p !== "number") wrong(name, "every other argument", "a number", kindOf(p));
   return apply(UNARY_OPS[name], [x], { p0, p1 });
 }
 
@@ -205,7 +207,7 @@ export function round(x: Tensor): Tensor {
 
 /** min(max(x, low), high); the gradient passes where low <= x <= high. */
 export function clamp(x: Tensor, low = Number.NEGATIVE_INFINITY, high = Number.POSITIVE_INFINITY): Tensor {
-  if (!(low <= high)) wrong("clamp", "low", `at most high (${high})`, String(low));
+  if (!(low <= high)) wrong("clamp", "low", `at most high (${kindOf(high)})`, kindOf(low));
   return unary("clamp", x, low, high);
 }
 
@@ -216,6 +218,7 @@ export function affine(x: Tensor, scale: number, shift = 0): Tensor {
 
 /** A copy of the values (any dtype); the gradient of a float or spike tensor passes. */
 export function clone(x: Tensor): Tensor {
+  expectTensor("clone", "the tensor", x);
   if (x.dtype === "f32") return unary("copy", x);
   return apply(copyWordsOp, [x], undefined);
 }
@@ -373,6 +376,7 @@ const COMPARE_OPS = Object.fromEntries(
 ) as Record<(typeof COMPARE)[number], (a: Tensor, b: Tensor) => Tensor>;
 
 function compare(name: (typeof COMPARE)[number], a: Tensor, b: Operand): Tensor {
+  expectTensor(name, "the first argument", a);
   if (typeof b !== "number") return COMPARE_OPS[name](a, b);
   return scope(() => {
     if (a.dtype === "f32" || a.dtype === "spikes") return COMPARE_OPS[name](a, full([], b));
@@ -509,6 +513,8 @@ const CAST = { f32: castElements("f32"), i32: castElements("i32"), u8: castEleme
  * @throws SpikeloomError for dtype spikes, which needs a format: `toSpikes`.
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
+  expectTensor("cast", "the tensor", x);
+  if (dtype !== "bool" && dtype !== "spikes" && !Object.hasOwn(CAST, dtype)) wrong("cast", "dtype", "f32, i32, u8 or bool", kindOf(dtype));
   if (dtype === "spikes") {
     if (x.dtype === "spikes") return clone(x);
     wrong("cast", "dtype", "f32, i32, u8 or bool (toSpikes makes spikes)", dtype);
@@ -534,8 +540,8 @@ const toDenseOp: OpDefinition<void> = {
 
 /** The values of a spike tensor as f32, with the gradient passed on as it is. An f32 tensor is copied. */
 export function toDense(x: Tensor): Tensor {
+  expectDType("toDense", "the tensor", x, "spikes", "f32");
   if (x.dtype === "f32") return clone(x);
-  expectDType("toDense", "the tensor", x, "spikes");
   return apply(toDenseOp, [x], undefined);
 }
 
@@ -558,12 +564,14 @@ const toSpikesOp: OpDefinition<SpikeFormat> = {
  * @param format value = scale * integer in [0, 2^planes); planes from 1 to 8; default one plane, scale 1
  * @throws SpikeloomError when a value of `x` is none of these.
  */
-export function toSpikes(x: Tensor, { planes = 1, scale = 1 }: Partial<SpikeFormat> = {}): Tensor {
-  if (x.dtype === "spikes" && x.spikes?.planes === planes && x.spikes.scale === scale) return clone(x);
-  if (!Number.isInteger(planes) || planes < 1 || planes > 8) wrong("toSpikes", "planes", "an integer from 1 to 8", String(planes));
-  if (!(scale > 0 && scale < Number.POSITIVE_INFINITY)) wrong("toSpikes", "scale", "a positive number", String(scale));
-  if (x.rank === 0) wrong("toSpikes", "the tensor", "of rank 1 or more", "[]");
+export function toSpikes(x: Tensor, format: Partial<SpikeFormat> = {}): Tensor {
+  checkOptions("toSpikes", format, ["planes", "scale"]);
+  const { planes = 1, scale = 1 } = format;
   expectDType("toSpikes", "the tensor", x, "f32", "u8", "bool", "spikes");
+  if (x.dtype === "spikes" && x.spikes?.planes === planes && x.spikes.scale === scale) return clone(x);
+  if (!Number.isInteger(planes) || planes < 1 || planes > 8) wrong("toSpikes", "planes", "an integer from 1 to 8", kindOf(planes));
+  if (!(scale > 0 && scale < Number.POSITIVE_INFINITY)) wrong("toSpikes", "scale", "a positive number", kindOf(scale));
+  if (x.rank === 0) wrong("toSpikes", "the tensor", "of rank 1 or more", "[]");
   return scope(() => {
     const values = x.dtype === "f32" ? x : cast(x, "f32");
     const read = values.dataSync();

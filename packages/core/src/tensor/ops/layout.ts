@@ -6,11 +6,12 @@
  * profile counts it (`denseViews`).
  */
 
+import { kindOf } from "../../runtime/check.ts";
 import { device } from "../../runtime/engine.ts";
 import { keep, scope } from "../scope.ts";
-import { axisOf, broadcastShape, broadcastStrides, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
+import { axisOf, broadcastShape, broadcastStrides, expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, applyMany, type OpDefinition } from "../tape.ts";
-import { empty, emptySpikes, full, type SpikeFormat, Tensor, wordsOf } from "../tensor.ts";
+import { empty, emptySpikes, expectTensor, full, type SpikeFormat, Tensor, wordsOf } from "../tensor.ts";
 import { dense } from "./common.ts";
 import { pack } from "./elementwise.ts";
 import { unbroadcast } from "./reduce.ts";
@@ -65,6 +66,8 @@ const reshapeOp: OpDefinition<{ from: Shape; to: Shape }> = {
  * @param shape one size may be -1: what is left
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
+  expectTensor("reshape", "the tensor", x);
+  expectList("reshape", "the shape", shape);
   const known = sizeOf(shape.filter((d) => d !== -1));
   const open = shape.filter((d) => d === -1).length;
   const to = shape.map((d) => (d === -1 ? x.size / known : d));
@@ -75,6 +78,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
 
 /** Without the axes of size 1, or without one of them. @throws SpikeloomError when the named axis has another size. */
 export function squeeze(x: Tensor, axis?: number): Tensor {
+  expectTensor("squeeze", "the tensor", x);
   if (axis === undefined)
     return reshape(
       x,
@@ -87,6 +91,7 @@ export function squeeze(x: Tensor, axis?: number): Tensor {
 
 /** With a new axis of size 1 at `axis` (in [-rank - 1, rank]). */
 export function unsqueeze(x: Tensor, axis: number): Tensor {
+  expectTensor("unsqueeze", "the tensor", x);
   return reshape(x, x.shape.toSpliced(axisOf("unsqueeze", axis, x.rank + 1), 0, 1));
 }
 
@@ -148,6 +153,8 @@ const repeatOp = walkOp("repeat", "sum");
 
 /** Axis i of the result is axis `axes[i]` of x. */
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
+  expectTensor("permute", "the tensor", x);
+  expectList("permute", "axes", axes);
   const order = axes.map((a) => axisOf("permute", a, x.rank));
   if (new Set(order).size !== x.rank || order.length !== x.rank)
     wrong("permute", "axes", `every axis of ${show(x.shape)} once`, show(axes));
@@ -160,6 +167,7 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
 
 /** Two axes exchanged, by default the last two. */
 export function transpose(x: Tensor, first = -2, second = -1): Tensor {
+  expectTensor("transpose", "the tensor", x);
   const a = axisOf("transpose", first, x.rank);
   const b = axisOf("transpose", second, x.rank);
   const order = x.shape.map((_, i) => (i === a ? b : i === b ? a : i));
@@ -172,6 +180,7 @@ export function transpose(x: Tensor, first = -2, second = -1): Tensor {
  * `reshape` joins axes in memory order.
  */
 export function flatten(x: Tensor, start = 0): Tensor {
+  expectTensor("flatten", "the tensor", x);
   if (x.rank === 0) return reshape(x, [1]);
   const from = axisOf("flatten", start, x.rank);
   const shape = [...x.shape.slice(0, from), sizeOf(x.shape.slice(from))];
@@ -187,6 +196,7 @@ export function flatten(x: Tensor, start = 0): Tensor {
 
 /** The order along the axes reversed. */
 export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
+  expectTensor("flip", "the tensor", x);
   const flipped = new Set([axes].flat().map((a) => axisOf("flip", a as number, x.rank)));
   let offset = 0;
   const strides = stridesOf(x.shape).map((s, i) => {
@@ -205,6 +215,7 @@ export type Range = null | number | readonly [start: number, end?: number | null
 
 /** A part of x: one range an axis, in order; axes without one are taken whole. */
 export function slice(x: Tensor, ...ranges: Range[]): Tensor {
+  expectTensor("slice", "the tensor", x);
   if (ranges.length > x.rank) wrong("slice", "ranges", `at most ${x.rank}, one an axis of ${show(x.shape)}`, String(ranges.length));
   const full = stridesOf(x.shape);
   const axes: number[] = [];
@@ -222,7 +233,8 @@ export function slice(x: Tensor, ...ranges: Range[]): Tensor {
         wrong("slice", `the index of axis ${i}`, `an integer in [${-d}, ${d})`, String(range));
       offset += at * s;
     } else {
-      const [start, end, step = 1] = range;
+      if (!Array.isArray(range)) wrong("slice", `the range of axis ${i}`, "null, an integer or [start, end, step]", kindOf(range));
+      const [start, end, step = 1] = range as Exclude<Range, null | number>;
       for (const v of [start, end ?? d, step])
         if (!Number.isInteger(v)) wrong("slice", `the range of axis ${i}`, "of integers", show(range as Shape));
       if (step < 1) wrong("slice", `the step of axis ${i}`, "at least 1 (flip reverses)", String(step));
@@ -238,6 +250,7 @@ export function slice(x: Tensor, ...ranges: Range[]): Tensor {
 
 /** `length` entries of one axis from `start` on. @throws SpikeloomError when they do not all exist. */
 export function narrow(x: Tensor, axis: number, start: number, length: number): Tensor {
+  expectTensor("narrow", "the tensor", x);
   const a = axisOf("narrow", axis, x.rank);
   const d = x.shape[a] as number;
   if (!Number.isInteger(start) || !Number.isInteger(length) || start < 0 || length < 0 || start + length > d)
@@ -247,6 +260,8 @@ export function narrow(x: Tensor, axis: number, start: number, length: number): 
 
 /** x repeated along axes of size 1, and along new leading axes, until it has `shape` (-1 keeps a size). */
 export function expand(x: Tensor, shape: Shape): Tensor {
+  expectTensor("expand", "the tensor", x);
+  expectList("expand", "the shape", shape);
   const to = shape.map((d, i) => (d === -1 ? (x.shape[x.rank - shape.length + i] ?? -1) : d));
   if (to.some((d) => !Number.isInteger(d) || d < 0) || to.length < x.rank || !sameShape(broadcastShape("expand", x.shape, to), to))
     wrong("expand", "the shape", `one that ${show(x.shape)} broadcasts to`, show(shape));
@@ -256,7 +271,8 @@ export function expand(x: Tensor, shape: Shape): Tensor {
 
 /** x at each of `steps` time steps: `[steps, ...x.shape]`. */
 export function repeat(x: Tensor, steps: number): Tensor {
-  if (!Number.isInteger(steps) || steps < 1) wrong("repeat", "steps", "an integer of at least 1", String(steps));
+  expectTensor("repeat", "x", x);
+  if (!Number.isInteger(steps) || steps < 1) wrong("repeat", "steps", "an integer of at least 1", kindOf(steps));
   const axes = [steps, ...x.shape];
   return apply(repeatOp, [x], { axes, strides: [0, ...stridesOf(x.shape)], offset: 0, shape: axes, from: x.shape });
 }
@@ -315,11 +331,17 @@ const concatOp: OpDefinition<{ axis: number; shapes: readonly Shape[]; shape: Sh
   },
 };
 
+function expectTensors(op: string, tensors: readonly Tensor[]): void {
+  expectList(op, "tensors", tensors);
+  for (const [i, t] of tensors.entries()) expectTensor(op, `tensor ${i}`, t);
+}
+
 /**
  * The tensors one after the other along an axis; all other sizes agree. All of one dtype, or f32 and spikes mixed, which gives
  * f32 (so do spikes of different formats).
  */
 export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
+  expectTensors("concat", tensors);
   const first = tensors[0];
   if (!first) wrong("concat", "tensors", "at least one tensor", "none");
   const a = axisOf("concat", axis, first.rank);
@@ -336,6 +358,7 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
 
 /** The tensors, all of one shape, along a new axis. */
 export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
+  expectTensors("stack", tensors);
   const first = tensors[0];
   if (!first) wrong("stack", "tensors", "at least one tensor", "none");
   tensors.forEach((t, i) => {
@@ -375,6 +398,8 @@ const splitOp: OpDefinition<{ axis: number; sizes: readonly number[]; from: Shap
 
 /** Cut an axis into parts of the given sizes, or of `size` each (the last may be smaller). */
 export function split(x: Tensor, size: number | readonly number[], axis = 0): Tensor[] {
+  expectTensor("split", "the tensor", x);
+  if (typeof size !== "number") expectList("split", "sizes", size);
   const a = axisOf("split", axis, x.rank);
   const d = x.shape[a] as number;
   if (typeof size === "number" && !(Number.isInteger(size) && size > 0)) wrong("split", "size", "an integer above 0", String(size));
@@ -386,6 +411,7 @@ export function split(x: Tensor, size: number | readonly number[], axis = 0): Te
 
 /** Cut an axis into at most `parts` equal parts (the last may be smaller), as torch.chunk. */
 export function chunk(x: Tensor, parts: number, axis = 0): Tensor[] {
+  expectTensor("chunk", "the tensor", x);
   if (!Number.isInteger(parts) || parts < 1) wrong("chunk", "parts", "an integer of at least 1", String(parts));
   const d = x.shape[axisOf("chunk", axis, x.rank)] as number;
   return split(x, Math.max(1, Math.ceil(d / parts)), axis);
@@ -444,6 +470,8 @@ function padded(x: Tensor, widths: readonly (readonly [number, number])[], value
  * @param widths [before, after] of each axis, in order
  */
 export function pad(x: Tensor, widths: readonly (readonly [before: number, after: number])[], value = 0): Tensor {
+  expectTensor("pad", "the tensor", x);
+  expectList("pad", "widths", widths);
   if (widths.length !== x.rank)
     wrong("pad", "widths", `one pair for each of the ${x.rank} axes of ${show(x.shape)}`, `${widths.length} pairs`);
   for (const n of widths.flat()) if (!Number.isInteger(n) || n < 0) wrong("pad", "every width", "an integer of at least 0", String(n));

@@ -1,4 +1,5 @@
 /** Losses, exact as PyTorch's: cross-entropy with class indices or soft targets, squared error, binary cross-entropy on logits. */
+import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { device } from "../../runtime/engine.ts";
 import { BINARY, REDUCE, UNARY } from "../../runtime/kernel-table.ts";
 import { scope } from "../scope.ts";
@@ -130,6 +131,7 @@ const crossEntropyLoss: OpDefinition<Settings> = {
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const op = "crossEntropy";
+  checkOptions(op, options, ["labelSmoothing", "reduction", "ignoreIndex"]);
   const { labelSmoothing: smoothing = 0, reduction = "mean", ignoreIndex = -100 } = options;
   expectFloat(op, "logits", logits);
   expectDType(op, "targets", targets, "i32", "f32");
@@ -165,7 +167,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
 }
 
 function expectReduction(op: string, reduction: Reduction): void {
-  if (!["mean", "sum", "none"].includes(reduction)) wrong(op, "reduction", '"mean", "sum" or "none"', `"${reduction}"`);
+  if (!["mean", "sum", "none"].includes(reduction)) wrong(op, "reduction", '"mean", "sum" or "none"', kindOf(reduction));
 }
 
 function reduced(losses: Tensor, reduction: Reduction): Tensor {
@@ -179,7 +181,9 @@ function reduced(losses: Tensor, reduction: Reduction): Tensor {
  * @param target f32 or spikes of the same shape
  * @returns f32: a scalar, or with reduction "none" a tensor of the inputs' shape
  */
-export function mse(input: Tensor, target: Tensor, { reduction = "mean" }: { reduction?: Reduction | undefined } = {}): Tensor {
+export function mse(input: Tensor, target: Tensor, options: { reduction?: Reduction | undefined } = {}): Tensor {
+  checkOptions("mse", options, ["reduction"]);
+  const { reduction = "mean" } = options;
   expectSame("mse", input, target, reduction);
   return reduced(square(sub(input, target)), reduction);
 }
@@ -199,7 +203,9 @@ export interface BCEOptions {
  * @param target f32 or spikes of the same shape
  * @returns f32: a scalar, or with reduction "none" a tensor of the inputs' shape
  */
-export function bceWithLogits(logits: Tensor, target: Tensor, { reduction = "mean", targetThreshold }: BCEOptions = {}): Tensor {
+export function bceWithLogits(logits: Tensor, target: Tensor, options: BCEOptions = {}): Tensor {
+  checkOptions("bceWithLogits", options, ["reduction", "targetThreshold"]);
+  const { reduction = "mean", targetThreshold } = options;
   expectSame("bceWithLogits", logits, target, reduction);
   return scope(() => {
     const t = targetThreshold === undefined ? target : cast(gt(target, targetThreshold), "f32");

@@ -2,11 +2,12 @@
  * Matrix products. With a spike tensor on the left and a matrix on the right a product is a sum of the matrix's rows, one for
  * each spike; everything else is a dense product.
  */
+import { checkOptions } from "../../runtime/check.ts";
 import { implementation } from "../../runtime/implementations.ts";
 import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, type SpikeFormat, type Tensor } from "../tensor.ts";
+import { empty, expectTensor, type SpikeFormat, type Tensor } from "../tensor.ts";
 import { dense, expectFloat, run, tilesFor } from "./common.ts";
 import { expand, transpose } from "./layout.ts";
 import { unbroadcast } from "./reduce.ts";
@@ -150,7 +151,9 @@ export interface MatmulOptions {
  * Product of matrices, [.., m, k] x [.., k, n] = [.., m, n]; batch axes broadcast. f32 or spikes; spikes on the left of one
  * matrix [k, n] are added up without a multiplication.
  */
-export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = false }: MatmulOptions = {}): Tensor {
+export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  checkOptions("matmul", options, ["transposeA", "transposeB"]);
+  const { transposeA = false, transposeB = false } = options;
   expectFloat("matmul", "the left argument", a);
   expectFloat("matmul", "the right argument", b);
   if (a.rank < 2) wrong("matmul", "the left argument", "of rank 2 or more", show(a.shape));
@@ -197,6 +200,8 @@ const LINEAR: OpDefinition<void> = {
  */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   expectFloat("linear", "the input", x);
+  expectTensor("linear", "the weight", weight);
+  if (bias) expectTensor("linear", "the bias", bias);
   if (weight.dtype !== "f32" || weight.rank !== 2)
     wrong("linear", "the weight", "f32 of shape [in, out]", `${weight.dtype} ${show(weight.shape)}`);
   const [inputs, outputs] = weight.shape as [number, number];

@@ -1,10 +1,11 @@
 /**
- * Batch and layer normalisation over channels-last tensors. Batch norm computes statistics and per-channel coefficients, but not
+ * Batch, group, layer and RMS normalisation over channels-last tensors. Batch norm computes statistics and per-channel coefficients, but not
  * its product: the output is a pending `x * scale + shift` (see PendingAffine), which a neuron that follows reads on the fly.
  */
 
+import { checkOptions } from "../../runtime/check.ts";
 import { keep } from "../scope.ts";
-import { expectShape, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
+import { expectFinite, expectList, expectShape, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, isRecomputing, type OpDefinition } from "../tape.ts";
 import { empty, Tensor } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
@@ -84,7 +85,7 @@ const batchNormalisation: OpDefinition<BatchNormSettings> = {
       gx = empty(input.shape);
       run("affine2", { u: gy.storage, x, a: a.storage, b: b.storage, d: d.storage, y: gx.storage, rows, c }, tilesFor(rows, c));
     }
-    return [gx, ctx.needs[1] ? ggamma : null, ctx.needs[2] ? gbeta : null];
+    return gamma ? [gx, ctx.needs[1] ? ggamma : null, ctx.needs[2] ? gbeta : null] : [gx];
   },
 };
 
@@ -105,9 +106,12 @@ export function batchNorm(
   beta: Tensor | null,
   runningMean: Tensor | null,
   runningVar: Tensor | null,
-  { training, momentum = 0.1, eps = 1e-5 }: BatchNormOptions,
+  options: BatchNormOptions,
 ): Tensor {
   const op = "batchNorm";
+  checkOptions(op, options, ["training", "momentum", "eps"]);
+  const { training, momentum = 0.1, eps = 1e-5 } = options;
+  expectFinite(op, { momentum, eps });
   expectFloat(op, "x", x);
   if (x.rank < 1) wrong(op, "x", "of shape [..., C]", show(x.shape));
   const c = x.shape[x.rank - 1] as number;
@@ -130,37 +134,75 @@ interface LayerNormSettings {
   c: number;
   eps: number;
   normalized: Shape;
+  centre: 0 | 1;
 }
 
-const layerNormalisation: OpDefinition<LayerNormSettings> = {
-  name: "layerNorm",
+function rowNormalisation(name: string): OpDefinition<LayerNormSettings> {
+  return {
+    name,
 
-  forward(ctx, inputs, { rows, c, eps }) {
-    const [input, gamma, beta] = inputs as [Tensor, Tensor?, Tensor?];
-    const [y, mean, rstd] = [empty(input.shape), empty([rows]), empty([rows])];
-    const weights = { gamma: gamma?.storage ?? null, beta: beta?.storage ?? null };
-    const x = dense("layerNorm", input).storage;
-    run("layernorm", { x, ...weights, y: y.storage, mean: mean.storage, rstd: rstd.storage, rows, c, eps }, tilesFor(rows, 2 * c));
-    ctx.save(input, mean, rstd, ...(gamma ? [gamma] : []));
-    return y;
-  },
+    forward(ctx, inputs, { rows, c, eps, centre }) {
+      const [input, gamma, beta] = inputs as [Tensor, Tensor?, Tensor?];
+      const [y, mean, rstd] = [empty(input.shape), empty([rows]), empty([rows])];
+      const weights = { gamma: gamma?.storage ?? null, beta: beta?.storage ?? null };
+      const x = dense(name, input).storage;
+      const results = { y: y.storage, mean: mean.storage, rstd: rstd.storage };
+      run("layernorm", { x, ...weights, ...results, rows, c, eps, centre }, tilesFor(rows, 2 * c));
+      ctx.save(input, mean, rstd, ...(gamma ? [gamma] : []));
+      return y;
+    },
 
-  backward(ctx, grads, { rows, c, normalized }) {
-    const [input, mean, rstd, gamma] = ctx.saved as [Tensor, Tensor, Tensor, Tensor?];
-    const gx = empty(input.shape);
-    const chunks = tilesFor(rows, 2 * c);
-    const partial = gamma ? empty([chunks, 2, c]) : null;
-    const inputs = { x: dense("layerNorm", input).storage, gamma: gamma?.storage ?? null, gy: (grads[0] as Tensor).storage };
-    const statistics = { mean: mean.storage, rstd: rstd.storage };
-    run("layernorm_grad", { ...inputs, ...statistics, gx: gx.storage, partial: partial?.storage ?? null, rows, c, chunks }, chunks);
-    if (!partial) return [gx];
-    const sums = sumRows(partial, chunks, 2 * c);
-    const [ggamma, gbeta] = [empty(normalized), empty(normalized)];
-    copyStrided("layerNorm", [c], at(sums, [1]), at(ggamma, [1]));
-    copyStrided("layerNorm", [c], at(sums, [1], c), at(gbeta, [1]));
-    return [gx, ggamma, gbeta];
-  },
-};
+    backward(ctx, grads, { rows, c, normalized, centre }) {
+      const [input, mean, rstd, gamma] = ctx.saved as [Tensor, Tensor, Tensor, Tensor?];
+      const gx = empty(input.shape);
+      const chunks = tilesFor(rows, 2 * c);
+      const partial = gamma ? empty([chunks, 2, c]) : null;
+      const inputs = { x: dense(name, input).storage, gamma: gamma?.storage ?? null, gy: (grads[0] as Tensor).storage };
+      const statistics = { mean: mean.storage, rstd: rstd.storage };
+      run(
+        "layernorm_grad",
+        { ...inputs, ...statistics, gx: gx.storage, partial: partial?.storage ?? null, rows, c, chunks, centre },
+        chunks,
+      );
+      return [gx, ...(partial ? weightGradients(name, partial, chunks, normalized).slice(0, ctx.needs.length - 1) : [])];
+    },
+  };
+}
+
+/** Gradients of gamma and beta, of shape `to`, from partial sums [chunks][2][c]. */
+function weightGradients(op: string, partial: Tensor, chunks: number, to: Shape): [Tensor, Tensor] {
+  const c = sizeOf(to);
+  const sums = sumRows(partial, chunks, 2 * c);
+  const [ggamma, gbeta] = [empty(to), empty(to)];
+  copyStrided(op, [c], at(sums, [1]), at(ggamma, [1]));
+  copyStrided(op, [c], at(sums, [1], c), at(gbeta, [1]));
+  return [ggamma, gbeta];
+}
+
+const layerNormalisation = rowNormalisation("layerNorm");
+const rmsNormalisation = rowNormalisation("rmsNorm");
+
+/** Checks what layer and RMS norm are given; the settings of their op. */
+function rowSettings(op: string, x: Tensor, normalized: Shape, weights: Record<string, Tensor | null>, eps: number): LayerNormSettings {
+  expectFloat(op, "x", x);
+  expectList(op, "normalizedShape", normalized);
+  expectFinite(op, { eps });
+  const k = normalized.length;
+  if (k < 1 || sizeOf(normalized) < 1) wrong(op, "normalizedShape", "one or more sizes of at least 1", show(normalized));
+  if (k > x.rank || !sameShape(x.shape.slice(x.rank - k), normalized))
+    wrong(op, "x", `of shape [..., ${normalized.join(", ")}]`, show(x.shape));
+  expectWeights(op, weights, normalized);
+  const c = sizeOf(normalized);
+  return { rows: x.size / c, c, eps, normalized, centre: 1 };
+}
+
+function expectWeights(op: string, weights: Record<string, Tensor | null>, shape: Shape): void {
+  for (const [name, t] of Object.entries(weights)) {
+    if (!t) continue;
+    expectDType(op, name, t, "f32");
+    expectShape(op, name, t.shape, shape);
+  }
+}
 
 /**
  * Layer normalisation over the last axes (Ba et al. 2016).
@@ -168,20 +210,102 @@ const layerNormalisation: OpDefinition<LayerNormSettings> = {
  * @param x f32 or spikes; its last axes are `normalizedShape`
  * @param gamma f32 of shape `normalizedShape`, or null together with beta for 1 and 0
  * @returns f32 of x's shape
- * @throws SpikeloomError for shapes that do not fit together
+ * @throws SpikeloomError for shapes that do not fit together, or nothing to normalise over
  */
 export function layerNorm(x: Tensor, normalizedShape: Shape, gamma: Tensor | null = null, beta: Tensor | null = null, eps = 1e-5): Tensor {
-  const op = "layerNorm";
+  const settings = rowSettings("layerNorm", x, normalizedShape, { gamma, beta }, eps);
+  if (!gamma !== !beta) wrong("layerNorm", "gamma and beta", "given both or neither", gamma ? "gamma alone" : "beta alone");
+  return apply(layerNormalisation, gamma && beta ? [x, gamma, beta] : [x], settings);
+}
+
+/** What PyTorch adds to the mean square where no eps is given: the spacing of float32 numbers at 1. */
+export const FLOAT_EPSILON = 2 ** -23;
+
+/**
+ * RMS normalisation over the last axes (Zhang and Sennrich 2019): y = x / sqrt(mean(x^2) + eps) * gamma.
+ *
+ * @param x f32 or spikes; its last axes are `normalizedShape`
+ * @param gamma f32 of shape `normalizedShape`, or null for 1
+ * @param eps default 2^-23, as PyTorch's for float32
+ * @returns f32 of x's shape
+ * @throws SpikeloomError for shapes that do not fit together, or nothing to normalise over
+ */
+export function rmsNorm(x: Tensor, normalizedShape: Shape, gamma: Tensor | null = null, eps = FLOAT_EPSILON): Tensor {
+  const settings = rowSettings("rmsNorm", x, normalizedShape, { gamma }, eps);
+  return apply(rmsNormalisation, gamma ? [x, gamma] : [x], { ...settings, centre: 0 });
+}
+
+/** Settings of `groupNorm`. */
+export interface GroupNormOptions {
+  /** Added to the variance. Default 1e-5. */
+  eps?: number | undefined;
+  /** How many axes before the channels belong to one sample: 2 for images [..., H, W, C] (default), 1 for tokens, 0 for none. */
+  spatial?: number | undefined;
+}
+
+interface GroupNormSettings {
+  outer: number;
+  n: number;
+  c: number;
+  groups: number;
+  eps: number;
+}
+
+const groupNormalisation: OpDefinition<GroupNormSettings> = {
+  name: "groupNorm",
+
+  forward(ctx, inputs, { eps, ...sizes }) {
+    const [input, gamma, beta] = inputs as [Tensor, Tensor?, Tensor?];
+    const { outer, n, c, groups } = sizes;
+    const [y, mean, rstd, coefficients] = [empty(input.shape), empty([outer, groups]), empty([outer, groups]), empty([outer, 2, c])];
+    const weights = { gamma: gamma?.storage ?? null, beta: beta?.storage ?? null };
+    const results = { y: y.storage, mean: mean.storage, rstd: rstd.storage, coefficients: coefficients.storage };
+    run("groupnorm", { x: dense("groupNorm", input).storage, ...weights, ...results, ...sizes, eps }, tilesFor(outer, 2 * n * c));
+    ctx.save(input, mean, rstd, ...(gamma ? [gamma] : []));
+    return y;
+  },
+
+  backward(ctx, grads, { outer, n, c, groups }) {
+    const [input, mean, rstd, gamma] = ctx.saved as [Tensor, Tensor, Tensor, Tensor?];
+    const [gx, partial] = [empty(input.shape), empty([outer, 2, c])];
+    const inputs = { x: dense("groupNorm", input).storage, gamma: gamma?.storage ?? null, gy: (grads[0] as Tensor).storage };
+    const results = { mean: mean.storage, rstd: rstd.storage, gx: gx.storage, partial: partial.storage };
+    run("groupnorm_grad", { ...inputs, ...results, outer, n, c, groups }, tilesFor(outer, 2 * n * c));
+    return [gx, ...(gamma ? weightGradients("groupNorm", partial, outer, [c]) : [])];
+  },
+};
+
+/**
+ * Group normalisation (Wu and He 2018): the channels are cut into `groups` equal runs, each normalised by its mean and biased variance over
+ * its channels and the positions of one sample.
+ *
+ * @param x f32 or spikes [..., C], of whose axes `spatial` before the channels are positions
+ * @param gamma f32 [C], or null together with beta for 1 and 0
+ * @returns f32 of x's shape
+ * @throws SpikeloomError for shapes that do not fit, or channels that groups do not divide
+ */
+export function groupNorm(
+  x: Tensor,
+  groups: number,
+  gamma: Tensor | null = null,
+  beta: Tensor | null = null,
+  options: GroupNormOptions = {},
+): Tensor {
+  const op = "groupNorm";
+  checkOptions(op, options, ["eps", "spatial"]);
+  const { eps = 1e-5, spatial = 2 } = options;
+  expectFinite(op, { eps });
   expectFloat(op, "x", x);
-  const k = normalizedShape.length;
-  if (k < 1 || sizeOf(normalizedShape) < 1 || k > x.rank || !sameShape(x.shape.slice(x.rank - k), normalizedShape))
-    wrong(op, "x", `of shape [..., ${normalizedShape.join(", ")}]`, show(x.shape));
-  for (const [name, t] of Object.entries({ gamma, beta })) {
-    if (!t) continue;
-    expectDType(op, name, t, "f32");
-    expectShape(op, name, t.shape, normalizedShape);
-  }
+  if (!Number.isInteger(spatial) || spatial < 0) wrong(op, "spatial", "an integer of at least 0", String(spatial));
+  if (x.rank < spatial + 1)
+    wrong(op, "x", `of rank ${spatial + 1} or more for ${spatial} spatial axes (see the option spatial)`, show(x.shape));
+  const c = x.shape[x.rank - 1] as number;
+  if (!Number.isInteger(groups) || groups < 1 || c < 1 || c % groups !== 0)
+    wrong(op, "groups", `a whole number that divides the ${c} channels of x (1 or more)`, String(groups));
+  expectWeights(op, { gamma, beta }, [c]);
   if (!gamma !== !beta) wrong(op, "gamma and beta", "given both or neither", gamma ? "gamma alone" : "beta alone");
-  const c = sizeOf(normalizedShape);
-  return apply(layerNormalisation, gamma && beta ? [x, gamma, beta] : [x], { rows: x.size / c, c, eps, normalized: normalizedShape });
+  const n = sizeOf(x.shape.slice(x.rank - 1 - spatial, -1));
+  const outer = sizeOf(x.shape.slice(0, x.rank - 1 - spatial));
+  if (n < 1) wrong(op, "x", "of one position a sample or more", show(x.shape));
+  return apply(groupNormalisation, gamma && beta ? [x, gamma, beta] : [x], { outer, n, c, groups, eps });
 }

@@ -1,4 +1,5 @@
 /** Pooling over images [..., H, W, C]: maximum (binary spikes stay spikes), average, adaptive average. */
+import { checkOptions } from "../../runtime/check.ts";
 import { type Shape, show, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, emptySpikes, type SpikeFormat, type Tensor } from "../tensor.ts";
@@ -27,6 +28,15 @@ export interface AvgPool2dOptions {
   ceilMode?: boolean | undefined;
   /** Does the padding count in the divisor? Default true. */
   countIncludePad?: boolean | undefined;
+}
+
+/** For the layers too, whose mistakes should show when they are made. */
+export function checkMaxPool(where: string, options: MaxPool2dOptions): void {
+  checkOptions(where, options, ["stride", "padding", "dilation", "ceilMode"]);
+}
+
+export function checkAvgPool(where: string, options: AvgPool2dOptions): void {
+  checkOptions(where, options, ["stride", "padding", "ceilMode", "countIncludePad"]);
 }
 
 interface Settings {
@@ -91,6 +101,7 @@ const maxPooling: OpDefinition<Settings> = {
  * @throws SpikeloomError when the window does not fit, or padding passes half of it
  */
 export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions = {}): Tensor {
+  checkMaxPool("maxPool2d", options);
   return apply(maxPooling, [x], settingsOf("maxPool2d", x, kernelSize, options));
 }
 
@@ -116,6 +127,7 @@ const averagePooling: OpDefinition<Settings & { countPad: number }> = {
  * @throws SpikeloomError when the window does not fit, or padding passes half of it
  */
 export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPool2dOptions = {}): Tensor {
+  checkAvgPool("avgPool2d", options);
   const { countIncludePad = true, ceilMode = false } = options;
   const settings = settingsOf("avgPool2d", x, kernelSize, options);
   const { window: g, output } = settings;

@@ -2,6 +2,7 @@
  * Random tensors, drawn from the run's named streams (runtime/random.ts). Element i of a tensor depends on the stream's position and
  * on i alone, so that the same seed gives the same values on every device, to rounding.
  */
+import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { randomness } from "../../runtime/engine.ts";
 import { erf } from "../../runtime/math.ts";
 import type { Reservation } from "../../runtime/random.ts";
@@ -14,6 +15,7 @@ const BLOCK_COST = 16;
 
 /** Set the draws of `n` elements aside in a stream. */
 export function reserveDraws(stream: string, n: number): Reservation {
+  if (typeof stream !== "string") wrong("a random op", "stream", "a name", kindOf(stream));
   return randomness()
     .stream(stream)
     .reserve(Math.ceil(n / 4));
@@ -31,8 +33,9 @@ export interface RandomOptions {
 
 /** Uniform in [low, high), f32. Default [0, 1). */
 export function uniform(shape: Shape, options: RandomOptions & { low?: number | undefined; high?: number | undefined } = {}): Tensor {
+  checkOptions("uniform", options, ["low", "high", "stream"]);
   const { low = 0, high = 1, stream = "random" } = options;
-  if (!(low <= high)) wrong("uniform", "high", `at least low (${low})`, String(high));
+  if (!(low <= high)) wrong("uniform", "high", `at least low (${low})`, kindOf(high));
   const y = empty(shape);
   run("random_uniform", { y: y.storage, n: y.size, ...reserveDraws(stream, y.size), lo: low, hi: high }, drawTiles(y.size));
   return y;
@@ -40,11 +43,13 @@ export function uniform(shape: Shape, options: RandomOptions & { low?: number | 
 
 /** Uniform in [0, 1), f32. */
 export function rand(shape: Shape, options: RandomOptions = {}): Tensor {
+  checkOptions("rand", options, ["stream"]);
   return uniform(shape, options);
 }
 
 /** Normal, f32. Default mean 0, std 1. */
 export function randn(shape: Shape, options: RandomOptions & { mean?: number | undefined; std?: number | undefined } = {}): Tensor {
+  checkOptions("randn", options, ["mean", "std", "stream"]);
   return normal(shape, { ...options, a: Number.NEGATIVE_INFINITY, b: Number.POSITIVE_INFINITY });
 }
 
@@ -56,6 +61,7 @@ export function truncNormal(
   shape: Shape,
   options: RandomOptions & { mean?: number | undefined; std?: number | undefined; a?: number | undefined; b?: number | undefined } = {},
 ): Tensor {
+  checkOptions("truncNormal", options, ["mean", "std", "a", "b", "stream"]);
   const { mean = 0, std = 1, a = -2, b = 2 } = options;
   const below = (x: number): number => erf((x - mean) / (std * Math.SQRT2)) / 2;
   if (!(std > 0) || !(below(b) - below(a) >= 0.01))
@@ -68,7 +74,8 @@ function normal(
   options: RandomOptions & { mean?: number | undefined; std?: number | undefined; a: number; b: number },
 ): Tensor {
   const { mean = 0, std = 1, a, b, stream = "random" } = options;
-  if (!(std >= 0)) wrong("randn", "std", "at least 0", String(std));
+  if (!(std >= 0)) wrong("randn", "std", "at least 0", kindOf(std));
+  if (typeof mean !== "number" || Number.isNaN(mean)) wrong("randn", "mean", "a number", kindOf(mean));
   const y = empty(shape);
   run("random_normal", { y: y.storage, n: y.size, ...reserveDraws(stream, y.size), mean, std, lo: a, hi: b }, drawTiles(y.size));
   return y;

@@ -5,11 +5,12 @@
  * the chunks' results: the chunks go to different threads, and short sums of short sums keep f32 accurate. The number of chunks
  * follows from the shape alone.
  */
+import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { REDUCE } from "../../runtime/kernel-table.ts";
 import { scope } from "../scope.ts";
 import { aroundAxis, axisOf, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, noGrad, type OpDefinition } from "../tape.ts";
-import { empty, type Tensor } from "../tensor.ts";
+import { empty, expectTensor, type Tensor } from "../tensor.ts";
 import { dense, expectFloat, run, tilesFor } from "./common.ts";
 import { affine, cast, div, eq, mul, sqrt, square, sub, where } from "./elementwise.ts";
 import { expand, reshape } from "./layout.ts";
@@ -102,6 +103,7 @@ function spikeCounts(x: Tensor, shape: Shape, from: number, to: number, scale: n
 
 function axesOf(op: string, axis: Axes, rank: number): number[] {
   const list = axis === undefined ? [] : typeof axis === "number" ? [axis] : axis;
+  if (!Array.isArray(list)) wrong(op, "axis", "an axis or a list of axes", kindOf(list));
   if (list.length === 0) return Array.from({ length: rank }, (_, i) => i);
   const axes = list.map((a) => axisOf(op, a, rank)).sort((a, b) => a - b);
   if (new Set(axes).size !== axes.length) wrong(op, "axis", "a list of different axes", show(list));
@@ -150,11 +152,13 @@ function countable(x: Tensor): Tensor {
 
 /** Sum over axes; f32 (integers, booleans and spikes are counted as f32). */
 export function sum(x: Tensor, axis?: Axes, keepDims = false): Tensor {
+  expectTensor("sum", "the argument", x);
   return scope(() => apply(SUM, [countable(x)], settingsOf("sum", x, axis, keepDims)));
 }
 
 /** Mean over axes; f32 (integers, booleans and spikes are counted as f32). */
 export function mean(x: Tensor, axis?: Axes, keepDims = false): Tensor {
+  expectTensor("mean", "the argument", x);
   const axes = axesOf("mean", axis, x.rank);
   const n = axes.reduce((product, a) => product * (x.shape[a] as number), 1);
   return scope(() => apply(MEAN, [countable(x)], settingsOf("mean", x, axis, keepDims, 1 / n)));
@@ -295,8 +299,14 @@ const VAR: OpDefinition<ReduceSettings & { divisor: number }> = {
  * Variance over axes, in two passes: sum of squared deviations from the mean over n - correction.
  * @param correction 1 (default) is the unbiased estimate, 0 the biased one
  */
-export function variance(x: Tensor, axis?: Axes, { correction = 1, keepDims = false } = {}): Tensor {
+export function variance(
+  x: Tensor,
+  axis?: Axes,
+  options: { correction?: number | undefined; keepDims?: boolean | undefined } = {},
+): Tensor {
   expectFloat("variance", "the argument", x);
+  checkOptions("variance", options, ["correction", "keepDims"]);
+  const { correction = 1, keepDims = false } = options;
   const settings = settingsOf("variance", x, axis, keepDims);
   const n = settings.axes.reduce((product, a) => product * (x.shape[a] as number), 1);
   return apply(VAR, [x], { ...settings, divisor: n - correction });

@@ -5,7 +5,7 @@
 import { device } from "../../runtime/engine.ts";
 import { sameShape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, emptySpikes, type SpikeFormat, type Tensor, wordsOf } from "../tensor.ts";
+import { empty, emptySpikes, expectTensor, type SpikeFormat, type Tensor, wordsOf } from "../tensor.ts";
 import { expectDType, expectFloat, run, tilesFor } from "./common.ts";
 import { affine, mul } from "./elementwise.ts";
 import { reshape } from "./layout.ts";
@@ -15,6 +15,7 @@ const formatOf = (t: Tensor): SpikeFormat => t.spikes as SpikeFormat;
 
 /** Spikes of one bit plane. */
 export function isBinary(t: Tensor): boolean {
+  expectTensor("isBinary", "its argument", t);
   return t.dtype === "spikes" && formatOf(t).planes === 1;
 }
 
@@ -130,6 +131,7 @@ export function andRows(a: Tensor, mask: Tensor): Tensor {
  * @returns f32 [..., C], or [..., 1, C]
  */
 export function countRows(x: Tensor, keepDims = false): Tensor {
+  expectTensor("countRows", "x", x);
   rowsOf("countRows", x);
   return sum(x, -2, keepDims);
 }

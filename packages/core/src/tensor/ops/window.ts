@@ -1,4 +1,5 @@
 /** Windows over images: what convolution and pooling share. Sizes of the output, and the geometry that their kernels take. */
+import { kindOf } from "../../runtime/check.ts";
 import { type Shape, show, sizeOf, wrong } from "../shape.ts";
 
 /** One number for both axes, or [height, width]. */
@@ -25,9 +26,10 @@ export interface Window {
 
 /** Both numbers of a pair, checked to be integers of at least `least`. */
 export function pair(op: string, argument: string, value: Pair, least: number): [number, number] {
-  const [a, b] = typeof value === "number" ? [value, value] : value;
+  const [a, b] = typeof value === "number" ? [value, value] : Array.isArray(value) ? (value as [number, number]) : [Number.NaN, Number.NaN];
   for (const v of [a, b])
-    if (!Number.isInteger(v) || v < least) wrong(op, argument, `an integer >= ${least}, or two`, JSON.stringify(value));
+    if (!Number.isInteger(v) || v < least)
+      wrong(op, argument, `an integer >= ${least}, or two`, Array.isArray(value) ? show(value) : kindOf(value));
   return [a, b];
 }
 

@@ -7,7 +7,7 @@ import { SpikeloomError } from "../../../src/runtime/error.ts";
 import { Rng, type Stream } from "../../../src/runtime/random.ts";
 
 const { randomHorizontalFlip, randomVerticalFlip, randomCrop, randomShift, pad, centerCrop, resize, randomResizedCrop } = transforms;
-const { randAugment, colorJitter, randomErasing, normalize } = transforms;
+const { randAugment, colorJitter, randomErasing, normalize, grayscale } = transforms;
 
 const stream = (seed = 0): Stream => new Rng(seed).stream("test");
 
@@ -171,6 +171,28 @@ describe("resizing", () => {
     for (const [i, v] of half.data.entries()) expect(v).toBeCloseTo(i % 2 ? 3 - left : left, 6);
   });
 
+  test("floats go the way of bytes, without rounding in between", () => {
+    const side = fc.integer({ min: 1, max: 24 });
+    fc.assert(
+      fc.property(side, side, side, side, fc.constantFrom("nearest", "bilinear", "bicubic"), (h, w, height, width, interpolation) => {
+        const bytes = image(h, w, 2);
+        const transform = resize([height, width], { interpolation });
+        const rounded = transform.apply(bytes, stream()).data;
+        const exact = transform.apply({ ...bytes, data: Float32Array.from(bytes.data) }, stream()).data;
+        expect(exact).toBeInstanceOf(Float32Array);
+        // Overshoot is clipped to bytes after the rows already, so it is left out; two roundings are at most 1.5.
+        for (const [i, v] of exact.entries())
+          if (interpolation !== "bicubic") expect(Math.abs(v - (rounded[i] as number))).toBeLessThan(1.5);
+        const low = Math.min(...bytes.data);
+        const high = Math.max(...bytes.data);
+        const reach = interpolation === "bicubic" ? 0.3 * (high - low) : 1e-3;
+        expect(Math.min(...exact)).toBeGreaterThanOrEqual(low - reach);
+        expect(Math.max(...exact)).toBeLessThanOrEqual(high + reach);
+      }),
+      { numRuns: 80 },
+    );
+  });
+
   test("the shorter side", () => {
     const shape = (h: number, w: number, size: number) => resize(size).apply(image(h, w, 1), stream()).shape;
     expect(shape(10, 15, 4)).toEqual([4, 6, 1]);
@@ -261,6 +283,15 @@ describe("colorJitter", () => {
     expect(Math.max(...levels)).toBeLessThanOrEqual(150);
     expect(Math.abs(levels.reduce((a, b) => a + b) / 1000 - 99.5)).toBeLessThan(4);
     expect(new Set(levels).size).toBeGreaterThan(95);
+  });
+});
+
+describe("grayscale", () => {
+  test("luma of colours; one channel stays", () => {
+    const data = Uint8Array.of(255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 10, 20, 30, 7, 7, 7);
+    const grey = grayscale().apply({ data, shape: [2, 3, 3], label: 1 }, stream());
+    expect(grey).toEqual({ data: Uint8Array.of(76, 150, 29, 255, 18, 7), shape: [2, 3, 1], label: 1 });
+    expect(grayscale().apply(grey, stream())).toEqual(grey);
   });
 });
 

@@ -101,6 +101,13 @@ function pooled(d: Draw) {
   return g;
 }
 
+function grouping(d: Draw) {
+  const [outer, n, size] = [d.int(1, 4), d.pick(1, 3, 17, 70), d.wide ? d.pick(40, 513) : d.pick(1, 2, 3, 4, 16, 17)];
+  const groups = d.wide ? d.pick(1, 2, 9) : d.pick(1, 2, 3, 8);
+  const c = size * groups;
+  return { x: channelled(d, outer * n, c), outer, n, c, groups };
+}
+
 const cases: Cases<KernelName> = {
   fill: (d) => {
     const n = elementCount(d);
@@ -244,6 +251,12 @@ const cases: Cases<KernelName> = {
       args: { x: d.whole(outer * n * inner, -5, 5), y, outer, n, inner, op: d.pick(REDUCE.indexOf("max"), REDUCE.indexOf("min")) },
       ...exact,
     };
+  },
+  sort: (d) => {
+    const [rows, n] = [d.int(1, 9), d.pick(1, 2, 7, 33, 100, d.wide ? 3000 : 257)];
+    const k = d.pick(1, n, d.int(1, n));
+    const args = { y: unwritten(rows * k), index: new Int32Array(rows * k).fill(-1), rows, n, k, descending: d.flag() };
+    return { args: { x: d.floatsWith(rows * n, -2, 2, [0, -0, 1, NaN, Infinity, -Infinity]), ...args }, ...exact };
   },
   cumsum: (d) => {
     const [outer, n, inner] = [d.int(1, 9), d.pick(1, 2, 7, 33, 100), d.pick(1, 1, 3, 16, 33)];
@@ -479,7 +492,7 @@ const cases: Cases<KernelName> = {
     const buffers = { x: d.floats(rows * c), gamma: d.bool() ? d.floats(c) : null, beta: d.bool() ? d.floats(c) : null };
     const outputs = { y: unwritten(rows * c), mean: unwritten(rows), rstd: unwritten(rows) };
     // With one channel the deviation is 0 and rstd = 1 / sqrt(eps) amplifies nothing but zeros.
-    return { args: { ...buffers, ...outputs, rows, c, eps: d.real(1e-5, 1e-3) }, rtol: 1e-5, atol: 1e-5 };
+    return { args: { ...buffers, ...outputs, rows, c, eps: d.real(1e-5, 1e-3), centre: d.flag() }, rtol: 1e-5, atol: 1e-5 };
   },
   layernorm_grad: (d) => {
     const [rows, c] = [dim(d), d.channels()];
@@ -487,7 +500,8 @@ const cases: Cases<KernelName> = {
     const x = d.floats(rows * c);
     const mean = unwritten(rows);
     const rstd = unwritten(rows);
-    referenceKernels.layernorm({ x, gamma: null, beta: null, y: unwritten(rows * c), mean, rstd, rows, c, eps: 0.01 });
+    const centre = d.flag();
+    referenceKernels.layernorm({ x, gamma: null, beta: null, y: unwritten(rows * c), mean, rstd, rows, c, eps: 0.01, centre });
     const buffers = {
       x,
       gamma: d.bool() ? d.floats(c) : null,
@@ -497,7 +511,27 @@ const cases: Cases<KernelName> = {
       gx: unwritten(rows * c),
       partial: d.bool() ? unwritten(2 * chunks * c) : null,
     };
-    return { args: { ...buffers, rows, c, chunks }, rtol: 1e-5, atol: 2e-5 };
+    return { args: { ...buffers, rows, c, chunks, centre }, rtol: 1e-5, atol: 2e-5 };
+  },
+  groupnorm: (d) => {
+    const { x, ...sizes } = grouping(d);
+    const { outer, c, groups } = sizes;
+    const weights = { gamma: d.bool() ? d.floats(c) : null, beta: d.bool() ? d.floats(c) : null };
+    const statistics = { mean: unwritten(outer * groups), rstd: unwritten(outer * groups), coefficients: unwritten(2 * outer * c) };
+    return { args: { x, ...weights, y: unwritten(x.length), ...statistics, ...sizes, eps: 0.01 }, rtol: 2e-5, atol: 1e-4 };
+  },
+  groupnorm_grad: (d) => {
+    const { x, ...sizes } = grouping(d);
+    const { outer, c, groups } = sizes;
+    const [mean, rstd, coefficients] = [unwritten(outer * groups), unwritten(outer * groups), unwritten(2 * outer * c)];
+    referenceKernels.groupnorm({ x, gamma: null, beta: null, y: unwritten(x.length), mean, rstd, coefficients, ...sizes, eps: 0.01 });
+    const statistics = { mean: mean.map(Math.fround), rstd: rstd.map(Math.fround) };
+    const outputs = { gx: unwritten(x.length), partial: unwritten(2 * outer * c) };
+    return {
+      args: { x, gamma: d.bool() ? d.floats(c) : null, gy: d.floats(x.length), ...statistics, ...outputs, ...sizes },
+      rtol: 2e-5,
+      atol: 2e-4,
+    };
   },
   softmax: (d) => {
     const [rows, c] = [dim(d), d.channels()];
@@ -539,6 +573,16 @@ const cases: Cases<KernelName> = {
     philoxBlock(at.offset, at.key0, at.key1, block);
     const p = d.real(0, 0.1, 0.5, 0.9, (block[0]! >>> 8) / 2 ** 24);
     return { args: { x: d.floats(n, 0.5, 2), y: unwritten(n), n, ...at, p }, rtol: 1e-6, atol: 0 };
+  },
+
+  spike_bernoulli: (d) => {
+    const [steps, rows, c, at] = [d.int(1, 4), d.wide ? d.int(1, 2) : d.pick(1, 2, 5, 9), d.channels(), key(d)];
+    // A drawn u among the probabilities, so that the comparison itself is seen.
+    const block = new Uint32Array(4);
+    philoxBlock(at.offset, at.key0, at.key1, block);
+    const x = d.floatsWith(rows * c, -0.1, 1.1, [0, 1, NaN]);
+    x[0] = (block[0]! >>> 8) / 2 ** 24;
+    return { args: { x, y: new Uint32Array(steps * rows * words(c)).fill(0xaaaaaaaa), steps, rows, c, ...at }, ...exact };
   },
 
   adamw: (d) => {

@@ -1,6 +1,6 @@
 // Random arguments for the neuron kernels. Inputs, rates and thresholds are multiples of small powers of two, so that every
 // membrane is exact in float32 and no device may fire where another does not, not even when a membrane meets its threshold.
-import { CHARGE, FIRE, type KernelName, ORDER, RESET, SURROGATE, VM } from "../../../src/runtime/kernel-table.ts";
+import { CHARGE, CURRENT, FIRE, type KernelName, ORDER, RESET, SURROGATE, VM } from "../../../src/runtime/kernel-table.ts";
 import { words } from "../../../src/runtime/reference/spikes.ts";
 import type { Cases } from "./cases.ts";
 import { type Draw, unwritten } from "./draw.ts";
@@ -22,19 +22,23 @@ function affine(d: Draw, c: number) {
   };
 }
 
+/** Switches of a neuron; with a current the decays have fewer digits, so that five steps of both stay exact. */
 function neuron(d: Draw, c: number) {
-  const fire = d.int(0, FIRE.length - 1);
+  const synaptic = d.bool();
+  const fire = d.int(0, synaptic ? FIRE.indexOf("gt") : FIRE.length - 1);
   const rounding = FIRE[fire] === "roundEven" || FIRE[fire] === "roundUp";
   const levels = rounding ? d.pick(1, 2, 4, 7, 8) : 1;
   return {
     charge: d.int(0, CHARGE.length - 1),
     order: d.int(0, ORDER.length - 1),
     reset: d.int(0, RESET.length - 1),
+    current: d.int(0, CURRENT.length - 1),
+    alpha: synaptic ? d.whole(c, 0, 2).map((x) => x / 2) : null,
     fire,
     levels,
     planes: Math.ceil(Math.log2(levels + 1)),
-    r: d.pick(1, 0.5, 0.25),
-    rtau: maybe(d, () => d.whole(c, 1, 4).map((x) => x / 4)),
+    r: d.pick(1, 0.5, synaptic ? 0.5 : 0.25),
+    rtau: maybe(d, () => d.whole(c, 1, synaptic ? 2 : 4).map((x) => x / (synaptic ? 2 : 4))),
     vThreshold: d.pick(1, 0.5),
     vReset: d.pick(0, -0.25),
     vRest: d.pick(0, 0.125),
@@ -113,12 +117,13 @@ export const neuronCases: Cases<Extract<KernelName, `neuron_${string}`>> = {
   neuron_forward: (d) => {
     const { steps, rows, c, n } = shape(d);
     const k = neuron(d, c);
+    const states = k.alpha ? 2 * n : n;
     const args = {
       x: sixteenths(d, steps * n, -2, 3),
       ...affine(d, c),
-      v0: maybe(d, () => sixteenths(d, n, -1, 2)),
+      v0: maybe(d, () => sixteenths(d, states, -1, 2)),
       spikes: new Uint32Array(steps * rows * k.planes * words(c)).fill(0xaaaaaaaa),
-      v: maybe(d, () => unwritten(n)),
+      v: maybe(d, () => unwritten(states)),
       h: maybe(d, () => unwritten(steps * n)),
       ...k,
     };
@@ -127,6 +132,7 @@ export const neuronCases: Cases<Extract<KernelName, `neuron_${string}`>> = {
   neuron_backward: (d) => {
     const { steps, rows, c, n } = shape(d);
     const k = neuron(d, c);
+    const states = k.alpha ? 2 * n : n;
     const chunks = Math.min(rows, d.pick(1, 2, 3));
     const normalised = d.bool();
     const shaped = surrogate(d);
@@ -134,12 +140,13 @@ export const neuronCases: Cases<Extract<KernelName, `neuron_${string}`>> = {
     const args = {
       x: sixteenths(d, steps * n, -2, 3),
       ...affine(d, c),
-      v0: maybe(d, () => sixteenths(d, n, -1, 2)),
+      v0: maybe(d, () => sixteenths(d, states, -1, 2)),
       gy: d.floats(steps * n, -1, 1),
-      gv: maybe(d, () => d.floats(n, -1, 1)),
+      gv: maybe(d, () => d.floats(states, -1, 1)),
       gz: unwritten(steps * n),
-      gv0: maybe(d, () => unwritten(n)),
+      gv0: maybe(d, () => unwritten(states)),
       gr: maybe(d, () => unwritten(chunks * c)),
+      galpha: k.alpha && maybe(d, () => unwritten(chunks * c)),
       mean: normalised ? d.floats(c, -1, 1) : null,
       rstd: normalised ? d.floats(c, 0.5, 2) : null,
       stats: normalised ? unwritten(2 * chunks * c) : null,

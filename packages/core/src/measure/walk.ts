@@ -1,0 +1,62 @@
+/** Running a model on batches and listening: what every measurement here has in common. */
+import { type Module, withForwardHook, withTaps } from "../nn/module.ts";
+import { SpikeloomError } from "../runtime/error.ts";
+import { Neuron, Quant } from "../spiking/neurons.ts";
+import { scope } from "../tensor/scope.ts";
+import { noGrad } from "../tensor/tape.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import type { Clock } from "./geometry.ts";
+
+/** A batch: the tensor, or what a loader hands out. */
+type Batch = Tensor | { readonly x: Tensor };
+
+/** One batch, or several one after another: a list, or a loader. */
+export type Inputs = Tensor | Iterable<Batch> | AsyncIterable<Batch>;
+
+export interface Listener {
+  /** After a module's forward. */
+  module?(name: string, module: Module, input: unknown, output: unknown): void;
+  /** An intermediate value that the model reports by name. */
+  tap?(name: string, value: Tensor): void;
+  /** After a batch. `clock` is that of the first neuron with a membrane, where one fired: its output is [T, B, ...]. */
+  batch?(input: Tensor, clock: Clock | undefined): void;
+}
+
+/** Run `model` in eval mode on each batch. A single tensor is run before this returns, so it may be freed right after the call. */
+export async function walk(model: Module, inputs: Inputs, listener: Listener): Promise<void> {
+  if (inputs instanceof Tensor) return walkOne(model, inputs, listener);
+  let batches = 0;
+  for await (const batch of inputs) {
+    walkOne(model, batch instanceof Tensor ? batch : batch.x, listener);
+    batches++;
+  }
+  if (!batches) throw new SpikeloomError("measure: expected a batch or more to run the model on, found none");
+}
+
+function walkOne(model: Module, input: Tensor, listener: Listener): void {
+  const names = new Map([...model.namedModules()].map(([name, m]) => [m, name]));
+  let clock: Clock | undefined;
+  const restore = model.modes();
+  model.eval();
+  try {
+    scope(() =>
+      noGrad(() =>
+        withTaps(
+          (name, value) => listener.tap?.(name, value),
+          () =>
+            withForwardHook(
+              (m, [x], output) => {
+                if (m instanceof Neuron && !(m instanceof Quant) && output instanceof Tensor)
+                  clock ??= { steps: output.shape[0] as number, samples: output.rank > 2 ? (output.shape[1] as number) : 1 };
+                listener.module?.(names.get(m) ?? "", m, x, output);
+              },
+              () => model.forward(input),
+            ),
+        ),
+      ),
+    );
+    listener.batch?.(input, clock);
+  } finally {
+    restore();
+  }
+}
