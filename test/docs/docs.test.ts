@@ -27,9 +27,11 @@ const ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["npm run build", "npm test begins with it"],
   ["npm run check", ".ci/run runs it"],
   ["npm run format", "it changes the sources"],
+  ["npm install spikeloom @spikeloom/cli", "docs/getting-started.md installs the packed ones"],
+  ["npx spikeloom native build", "the tests of the packed packages do"],
 ]);
 
-const SHORT = "--set data.limit=320 --set data.testLimit=100 --set train.epochs=1";
+const SHORT = "--set data.limit=160 --set data.testLimit=50 --set train.epochs=1";
 
 /** A command as it is tried: full trainings on little data, installations without the network, the rest as it stands. */
 function tried(command: string): string {
@@ -41,7 +43,12 @@ function tried(command: string): string {
 /** A folder that looks like a built clone and that commands may write in. */
 function clone(): string {
   const folder = mkdtempSync(join(tmpdir(), "spikeloom-docs-"));
-  for (const name of readdirSync(root)) if (!["runs", ".git"].includes(name)) symlinkSync(join(root, name), join(folder, name));
+  for (const name of readdirSync(root)) {
+    if (["runs", ".git"].includes(name)) continue;
+    // What npm may write is a copy.
+    if (name.startsWith("package") && name.endsWith(".json")) copyFileSync(join(root, name), join(folder, name));
+    else symlinkSync(join(root, name), join(folder, name));
+  }
   return folder;
 }
 

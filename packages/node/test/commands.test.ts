@@ -35,6 +35,7 @@ function cut(path: string, bytes: number): void {
 describe("train", () => {
   it("leaves a folder with recipe, log, checkpoint, weights, report and summary, and nothing else", () => {
     expect(readdirSync(done).sort()).toEqual([
+      "best.safetensors",
       "last.safetensors",
       "metrics.jsonl",
       "model.safetensors",
@@ -143,7 +144,7 @@ describe("a run that is stopped", () => {
     const at = Number(/step (\d+)/.exec(note.text)?.[1]);
     expect(at).toBeGreaterThanOrEqual(step);
     expect(at).toBeLessThan(320);
-    expect(readdirSync(out).sort()).toEqual(["last.safetensors", "metrics.jsonl", "recipe.yml"]);
+    expect(readdirSync(out).sort()).toEqual(["best.safetensors", "last.safetensors", "metrics.jsonl", "recipe.yml"]);
     await succeeds("train", "--resume", out, "--threads", "2");
     expect(fileBytes(out, "model.safetensors").equals(fileBytes(whole, "model.safetensors"))).toBe(true);
     expect(fileBytes(out, "recipe.yml").equals(fileBytes(whole, "recipe.yml"))).toBe(true);
@@ -390,7 +391,7 @@ describe("wrong input", () => {
       expect(await fails(...command)).toContain(`${none} holds no run (no recipe.yml in it)`);
     const bare = folder();
     copyFileSync(join(done, "recipe.yml"), join(bare, "recipe.yml"));
-    expect(await fails("eval", bare)).toContain("holds no weights (neither model.safetensors nor last.safetensors): train it first");
+    expect(await fails("eval", bare)).toContain("holds no last.safetensors: train it first");
     expect(await fails("train", "--resume", bare)).toContain("has no checkpoint (last.safetensors) to resume from");
 
     const run = copyOfRun();

@@ -7,11 +7,8 @@ import { noGrad } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import type { Clock } from "./geometry.ts";
 
-/** A batch: the tensor, or what a loader hands out. */
-type Batch = Tensor | { readonly x: Tensor };
-
-/** One batch, or several one after another: a list, or a loader. */
-export type Inputs = Tensor | Iterable<Batch> | AsyncIterable<Batch>;
+/** One batch, or several one after another: a list of tensors, or a loader. */
+export type Inputs = Tensor | Iterable<Tensor | { readonly x: Tensor }> | AsyncIterable<Tensor | { readonly x: Tensor }>;
 
 export interface Listener {
   /** After a module's forward. */

@@ -1,9 +1,16 @@
 /** Networks: modules, layers, containers, initialisers, losses. */
 
 export { type Conv1dOptions, type Conv2dOptions, conv1d, conv2d } from "../tensor/ops/conv.ts";
-export { dropout } from "../tensor/ops/dropout.ts";
-export { batchNorm, type GroupNormOptions, groupNorm, layerNorm, rmsNorm } from "../tensor/ops/norm.ts";
-export { adaptiveAvgPool2d, avgPool2d, globalAvgPool2d, maxPool2d } from "../tensor/ops/pool.ts";
+export { type DropoutOptions, dropout } from "../tensor/ops/dropout.ts";
+export { type BatchNormCall, batchNorm, type GroupNormOptions, groupNorm, layerNorm, rmsNorm } from "../tensor/ops/norm.ts";
+export {
+  type AvgPool2dOptions,
+  adaptiveAvgPool2d,
+  avgPool2d,
+  globalAvgPool2d,
+  type MaxPool2dOptions,
+  maxPool2d,
+} from "../tensor/ops/pool.ts";
 export type { Pair } from "../tensor/ops/window.ts";
 export { ModuleList, Sequential } from "./containers.ts";
 export { Conv1d, Conv2d, type ConvOptions } from "./conv.ts";

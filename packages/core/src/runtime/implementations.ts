@@ -13,10 +13,11 @@ export const IMPLEMENTATIONS = {
   spikeProductGradWeight: ["event", "dense"],
 } as const;
 
-export type Operation = keyof typeof IMPLEMENTATIONS;
+/** An operation that has several. */
+export type Implemented = keyof typeof IMPLEMENTATIONS;
 
 /** An implementation for each of some operations. */
-export type ImplementationChoice = { readonly [O in Operation]?: (typeof IMPLEMENTATIONS)[O][number] };
+export type ImplementationChoice = { readonly [O in Implemented]?: (typeof IMPLEMENTATIONS)[O][number] };
 
 let forced: ImplementationChoice = {};
 
@@ -54,7 +55,7 @@ export function parseImplementations(text: string): Record<string, string> {
 }
 
 /** Which implementation of an operation runs. */
-export function implementation<O extends Operation>(operation: O): (typeof IMPLEMENTATIONS)[O][number] {
+export function implementation<O extends Implemented>(operation: O): (typeof IMPLEMENTATIONS)[O][number] {
   return forced[operation] ?? IMPLEMENTATIONS[operation][0];
 }
 

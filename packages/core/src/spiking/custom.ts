@@ -15,8 +15,10 @@ import { type CompiledProgram, compile, constant, type Expr, expr, gradients, in
 import { checkState, Neuron, type NeuronOutput, preActivation, type StateOptions, stepsOf } from "./neurons.ts";
 import { type Surrogate, sigmoid, slopeOf } from "./surrogate.ts";
 
-type Env<K extends string> = { readonly [Name in K]: Expr };
-type Update<S extends string> = { readonly [Name in S]?: Value };
+/** What an expression of a neuron is made of, by name. */
+export type Env<K extends string> = { readonly [Name in K]: Expr };
+/** New values of some of the states. */
+export type Update<S extends string> = { readonly [Name in S]?: Value };
 
 /** A neuron of your own. `S` are its states, `P` its parameters; `x` is the input, `s` the spike. */
 export interface NeuronDefinition<S extends string, P extends string> {

@@ -12,6 +12,7 @@ export type Value = Expr | number;
 
 /** A value that depends on a neuron's input, state and parameters. Immutable. Comparisons are 1 where true and 0 elsewhere. */
 export class Expr {
+  /** @internal */
   readonly op: Operation;
   readonly args: readonly Expr[];
   /** Of a constant. */
@@ -19,6 +20,7 @@ export class Expr {
   /** Of an input; for messages. */
   readonly label: string;
 
+  /** Programs make expressions by calling methods on those they are given. @internal */
   constructor(op: Operation, args: readonly Expr[] = [], value = 0, label = "") {
     this.op = op;
     this.args = args;

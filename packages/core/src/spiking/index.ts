@@ -2,7 +2,7 @@
 
 export { repeat } from "../tensor/ops/layout.ts";
 export * from "../tensor/ops/spikes.ts";
-export { CustomNeuron, type CustomOptions, defineNeuron, type NeuronDefinition } from "./custom.ts";
+export { CustomNeuron, type CustomOptions, defineNeuron, type Env, type NeuronDefinition, type Update } from "./custom.ts";
 export { type DeltaOptions, delta, type LatencyOptions, latency, phase, poisson } from "./encoders.ts";
 export { Expr, type Value, where } from "./expression.ts";
 export {

@@ -350,7 +350,7 @@ function settingsOf(kind: string, label: string, options: NeuronOptions, membran
 
 /** A neuron that the kernels know. */
 export abstract class BuiltIn extends Neuron {
-  /** The switches in use. */
+  /** The switches in use. @internal */
   readonly settings: Settings;
 
   constructor(kind: string, options: NeuronOptions, membrane: Membrane) {

@@ -16,7 +16,7 @@ export interface Surrogate {
   readonly kind: number;
   readonly p0: number;
   readonly p1: number;
-  /** Of a user-defined surrogate: the derivative, also compiled for the kernels. */
+  /** Of a user-defined surrogate: the derivative, also compiled for the kernels. @internal */
   readonly custom: { readonly derivative: (u: Expr) => Expr; readonly program: CompiledProgram } | null;
 }
 

@@ -72,10 +72,11 @@ export class Tensor {
   grad: Tensor | null = null;
   /** Grows with every tensor made: the younger of two has the larger. */
   readonly id = made++;
-  /** The op that made this tensor, and which of its outputs it is. */
+  /** The op that made this tensor. @internal */
   node: Node | null = null;
+  /** Which of that op's outputs it is. @internal */
   output = 0;
-  /** For a gradient: its sums for the batch norm that it flows to. Freed with it; lost when another gradient is added. */
+  /** For a gradient: its sums for the batch norm that it flows to. Freed with it; lost when another gradient is added. @internal */
   normSums: NormSums | null = null;
   /** Never freed by a scope: parameters, buffers, gradients, what `keep` marked. */
   kept = false;
@@ -84,6 +85,7 @@ export class Tensor {
   private gone = false;
   private readonly generation = engineGeneration();
 
+  /** Programs make tensors by `tensor`, `zeros` and the like. @internal */
   constructor(
     shape: Shape,
     dtype: DType,
@@ -121,7 +123,7 @@ export class Tensor {
     return this.gone;
   }
 
-  /** The device memory; makes a pending value. For ops only. */
+  /** The device memory; makes a pending value. For ops only. @internal */
   get storage(): Storage {
     if (this.gone)
       throw new SpikeloomError(`a tensor of shape ${show(this.shape)} is used after it was freed: return it from scope(), or keep() it`);
@@ -130,7 +132,7 @@ export class Tensor {
     return this.stored as Storage;
   }
 
-  /** The parts of a value that was not computed yet, or null. For ops only. */
+  /** The parts of a value that was not computed yet, or null. For ops only. @internal */
   get pending(): PendingAffine | null {
     return this.stored || this.gone ? null : this.pendingParts;
   }

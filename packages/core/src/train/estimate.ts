@@ -4,6 +4,7 @@
  * already, and allowances for JavaScript's own memory that were measured.
  */
 import type { Loader } from "../data/loader.ts";
+import { withForwardHook } from "../nn/module.ts";
 import { gradNorm } from "../optim/optimizer.ts";
 import { device, memoryInfo, onDevice, randomness } from "../runtime/engine.ts";
 import { Phantom } from "../runtime/phantom.ts";
@@ -12,9 +13,17 @@ import { mean } from "../tensor/ops/reduce.ts";
 import { scope } from "../tensor/scope.ts";
 import { type Shape, sizeOf } from "../tensor/shape.ts";
 import { noGrad } from "../tensor/tape.ts";
-import { type Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { classificationLoss } from "./losses.ts";
 import type { Trainer, TrainerOptions } from "./trainer.ts";
+
+// What JavaScript adds while the run lasts, as measured. Its heap grows as code is compiled; and arrays that are done with (a checkpoint's,
+// a batch's, a layer's values that were read) stay until the collector runs, which is after some tens of MiB of them, or a few large ones.
+const V8_BYTES = 45 << 20;
+const GARBAGE_BYTES = 40 << 20;
+
+/** The heap's free blocks settle within so many steps. */
+const STEPS = 12;
 
 export interface MemoryEstimate {
   /** Trainable numbers. */
@@ -32,40 +41,45 @@ export interface MemoryEstimate {
 /**
  * Estimate the memory of a run; the trainer, its model and its random streams are as before.
  * @param rss bytes of memory that the process has now, with data, model and trainer made
+ * @param measured images that are measured at a time when the training is done
  */
-export async function estimateMemory(trainer: Trainer, rss: number): Promise<MemoryEstimate> {
-  const { options } = trainer;
-  const { model, loader, testLoader } = options;
+export async function estimateMemory(trainer: Trainer, rss: number, measured = 16): Promise<MemoryEstimate> {
+  const { model, loader, testLoader, optimizer, ema } = trainer.options;
   const draws = randomness().state();
-  const shapes = [await inputShape(loader), ...(testLoader ? [await inputShape(testLoader)] : [])];
+  const shape = await inputShape(loader);
+  const testShape = testLoader && (await inputShape(testLoader));
   const phantom = new Phantom(device());
   const state = [...model.namedState()].map(([, t]) => ({ t, version: t.version, grad: t.grad }));
+  const { gradScale } = optimizer;
   const restoreModes = model.modes();
   for (const { t } of state) t.grad = null;
-  let optimizerBytes: number;
+  let made: Rehearsal;
   try {
-    optimizerBytes = onDevice(phantom, () => rehearse(options, shapes[0] as Shape, shapes[1]));
+    made = onDevice(phantom, () => rehearse(trainer.options, shape, testShape));
   } finally {
     restoreModes();
     randomness().restore(draws);
+    optimizer.gradScale = gradScale;
     for (const { t, version, grad } of state) {
       t.version = version;
       t.grad = grad;
     }
   }
   const grown = phantom.memory().peak;
-  const batches = shapes.map((shape) => 4 * sizeOf(shape));
+  const parameterBytes = state.reduce((sum, { t }) => sum + 4 * t.size, 0);
+  const checkpoint = parameterBytes * (ema ? 2 : 1) + made.optimizerBytes;
+  const garbage = Math.max(
+    GARBAGE_BYTES + 4 * measured * made.layerBytes,
+    2 * checkpoint,
+    3 * 4 * Math.max(sizeOf(shape), sizeOf(testShape ?? [0])),
+  );
   return {
     parameters: model.parameterCount(),
-    parameterBytes: state.reduce((sum, { t }) => sum + 4 * t.size, 0),
-    optimizerBytes,
+    parameterBytes,
+    optimizerBytes: made.optimizerBytes,
     heapBytes: memoryInfo().used + grown,
-    rssBytes: rss + grown + javaScript(options, batches),
+    rssBytes: rss + grown + V8_BYTES + garbage,
   };
-}
-
-function javaScript(_options: TrainerOptions, _batches: readonly number[]): number {
-  return 0;
 }
 
 /** Shape of a full batch. */
@@ -74,15 +88,30 @@ async function inputShape(loader: Loader): Promise<Shape> {
   const { shape } = x;
   x.dispose();
   y.dispose();
-  const axis = shape.length === 5 ? 1 : 0;
+  const axis = batchAxis(shape);
   return shape.map((n, i) => (i === axis ? Math.min(loader.batchSize, loader.dataset.length) : n));
 }
 
-/** Three steps, a test batch and a step, as `Trainer` makes them. @returns bytes of the optimiser's state and of the gradients */
-function rehearse({ model, optimizer, loss, accumulate = 1 }: TrainerOptions, shape: Shape, testShape: Shape | undefined): number {
+function batchAxis(shape: Shape): number {
+  return shape.length === 5 ? 1 : 0;
+}
+
+interface Rehearsal {
+  /** Bytes of the optimiser's state and of the gradients. */
+  optimizerBytes: number;
+  /** Bytes of a layer's values as floats for one image, of the layer that has most. */
+  layerBytes: number;
+}
+
+/** Some steps, a test batch and a step, as `Trainer` makes them. */
+function rehearse({ model, optimizer, loss, accumulate = 1 }: TrainerOptions, shape: Shape, testShape: Shape | undefined): Rehearsal {
   // An optimiser that has its state already needs no more; a fresh one is made fresh again.
   const fresh = optimizer.steps === 0;
-  let bytes = 0;
+  let optimizerBytes = 0;
+  let layer = 0;
+  const widest = (_m: unknown, _inputs: unknown, output: unknown) => {
+    if (output instanceof Tensor) layer = Math.max(layer, output.size);
+  };
   const step = (n: number) =>
     withBatch(shape, (x, y) => {
       const l = classificationLoss(model.forward(x), y, loss);
@@ -93,15 +122,16 @@ function rehearse({ model, optimizer, loss, accumulate = 1 }: TrainerOptions, sh
     });
   try {
     model.train();
-    for (let n = 0; n < 3; n++) step(n);
-    bytes = 4 * (optimizer.stateSize + optimizer.parameters().reduce((sum, { grad }) => sum + (grad?.size ?? 0), 0));
+    withForwardHook(widest, () => step(0));
+    for (let n = 1; n < STEPS; n++) step(n);
+    optimizerBytes = 4 * (optimizer.stateSize + optimizer.parameters().reduce((sum, { grad }) => sum + (grad?.size ?? 0), 0));
     if (testShape) {
       model.eval();
       withBatch(testShape, (x, y) =>
         noGrad(() => {
           const logits: Tensor = model.forward(x);
-          if (logits.rank === 3) mean(logits, 0);
           classificationLoss(logits, y);
+          if (logits.rank === 3) mean(logits, 0);
         }),
       );
       model.train();
@@ -115,12 +145,12 @@ function rehearse({ model, optimizer, loss, accumulate = 1 }: TrainerOptions, sh
       optimizer.steps = 0;
     }
   }
-  return bytes;
+  return { optimizerBytes, layerBytes: (4 * layer) / (shape[batchAxis(shape)] as number) };
 }
 
 function withBatch(shape: Shape, fn: (x: Tensor, y: Tensor) => void): void {
   scope(() => {
-    const y = tensor(new Int32Array(shape[shape.length === 5 ? 1 : 0] as number));
+    const y = tensor(new Int32Array(shape[batchAxis(shape)] as number));
     fn(zeros(shape), y);
   });
 }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { SpikeloomError, type train } from "spikeloom";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeToYaml } from "../recipe.ts";
+import { energy as picojoules } from "../report/format.ts";
 import { FILES, RunFolder } from "../run-folder.ts";
 import { weightsFile, writeReport } from "../run-report.ts";
 import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, startEngine } from "../session.ts";
@@ -133,7 +134,7 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
         `test accuracy ${(test.accuracy * 100).toFixed(2)} %  (${test.samples.toLocaleString("en")} images), loss ${test.loss.toFixed(4)}`,
       );
       console.log(
-        `energy ${(energy.total.energy / 1e6).toFixed(3)} uJ an image, ${energy.total.ratio.toFixed(1)} times less than the same network as an ANN (estimate: 4.6 pJ a MAC, 0.9 pJ an AC)`,
+        `energy ${picojoules(energy.total.energy)} an image, ${energy.total.ratio.toFixed(1)} times less than the same network as an ANN (estimate: 4.6 pJ a MAC, 0.9 pJ an AC)`,
       );
       console.log(`report  ${folder.file("report")}`);
       console.log(`took ${done.seconds.toFixed(0)} s`);

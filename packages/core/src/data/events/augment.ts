@@ -7,7 +7,8 @@ import { SpikeloomError } from "../../runtime/error.ts";
 import { cos, roundHalfEven, sin } from "../../runtime/math.ts";
 import type { BatchTransform, Sample, Transform } from "../dataset.ts";
 
-type Pixels = Uint8Array | Float32Array;
+/** Values of an image or of frames. */
+export type Pixels = Uint8Array | Float32Array;
 
 /** The geometric changes that `trivialAugment` chooses from. */
 export type GeometricOp = "Identity" | "ShearX" | "TranslateX" | "TranslateY" | "Rotate";

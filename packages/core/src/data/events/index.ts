@@ -1,6 +1,6 @@
 /** Event-camera recordings: readers of the published formats, frames, splits: `data.events`. */
 export { findAedat3, readAedat3, readAedat3Packets, readCifar10Dvs, type TimeRange } from "./aedat.ts";
-export { cutoutHole, flipWidth, type GeometricOp, geometric, magnitudes, roll } from "./augment.ts";
+export { cutoutHole, flipWidth, type GeometricOp, geometric, magnitudes, type Pixels, roll } from "./augment.ts";
 export { type Events, makeEvents, type SensorSize, sliceEvents, sliceTime } from "./events.ts";
 export {
   eventFrames,

@@ -36,7 +36,7 @@ function sides(name: string, padding: Padding): readonly [number, number, number
 
 /**
  * Add pixels on the sides.
- * @param options.fill their value in the sample's own units: 0..255 for bytes
+ * `fill` is their value in the sample's own units: 0..255 for bytes.
  */
 export function pad(padding: Padding, { fill = 0 }: { fill?: Fill | undefined } = {}): Transform {
   const [left, top, right, bottom] = sides("pad", padding);
@@ -58,8 +58,8 @@ export function centerCrop(size: Size): Transform {
 
 /**
  * A window at a random place of the padded image: the usual augmentation of CIFAR-10 with a padding of 4.
- * @param options.size of the window; the image's own where not given
- * @param options.fill value of the padding in the sample's own units: 0..255 for bytes
+ * `size` is that of the window, the image's own where not given;
+ * `fill` the value of the padding in the sample's own units: 0..255 for bytes.
  */
 export function randomCrop({
   size,

@@ -6,7 +6,7 @@ import { framesOf, transform } from "./image.ts";
 /**
  * Bytes are divided by 255 first. Rounded to float32 after each operation, so that the result is that of torchvision's ToTensor and
  * Normalize bit for bit.
- * @param options.mean, options.std one number a channel, of pixels in 0..1
+ * `mean` and `std`: one number a channel, of pixels in 0..1.
  */
 export function normalize({ mean, std }: { mean: readonly number[]; std: readonly number[] }): Transform {
   if (!mean.length || mean.length !== std.length)

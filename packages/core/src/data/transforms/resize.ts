@@ -98,7 +98,7 @@ export function resizePixels(data: Pixels, shape: Frames, height: number, width:
 /**
  * Resize.
  * @param size [height, width], or one number: the shorter side becomes that and the other keeps its proportion, rounded down
- * @param options.interpolation bicubic where not given, as the published image models use
+ * `interpolation` is bicubic where not given, as the published image models use.
  */
 export function resize(size: Size, { interpolation = "bicubic" }: { interpolation?: Interpolation | undefined } = {}): Transform {
   oneOf("resize interpolation", interpolation, INTERPOLATIONS);

@@ -12,7 +12,7 @@ import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./commo
 import { at, copyStrided } from "./strided.ts";
 
 /** Settings of `batchNorm`. */
-export interface BatchNormOptions {
+export interface BatchNormCall {
   /** Normalise with the statistics of this batch (and update the running ones), or with the running ones. */
   training: boolean;
   /** Weight of the new value in the running statistics. Default 0.1. */
@@ -106,7 +106,7 @@ export function batchNorm(
   beta: Tensor | null,
   runningMean: Tensor | null,
   runningVar: Tensor | null,
-  options: BatchNormOptions,
+  options: BatchNormCall,
 ): Tensor {
   const op = "batchNorm";
   checkOptions(op, options, ["training", "momentum", "eps"]);
