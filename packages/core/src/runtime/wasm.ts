@@ -36,14 +36,14 @@ interface Stoppable {
 }
 
 export interface WasmOptions {
-  /** Threads, the caller's own included. Ignored (1) where memory cannot be shared. */
+  /** Threads, the caller's own included. Ignored (1) where memory cannot be shared or no worker may be started. */
   threads: number;
 }
 
 export async function createWasm({ threads }: WasmOptions): Promise<WasmDevice> {
   if (typeof WebAssembly !== "object") throw new SpikeloomError('this host has no WebAssembly: use device: "reference"');
   const binary = await inflate(decodeBase64(WASM_DEFLATED));
-  const memory = threads > 1 ? sharedMemory() : undefined;
+  const memory = threads > 1 && (await workersStart()) ? sharedMemory() : undefined;
   if (memory) {
     const module = await WebAssembly.compile(binary as Uint8Array<ArrayBuffer>);
     return new WasmDevice(module, memory, threads);
@@ -148,10 +148,36 @@ function sharedMemory(): WebAssembly.Memory | undefined {
   return newMemory(true);
 }
 
+const WORKER_START_MS = 5000;
+
 /**
- * Start a worker in Node or in a page. Undefined where the host refuses (a strict content policy): the job then runs on the
- * threads there are, since the pool hands out tiles to whoever comes.
+ * Does this host start workers from a text? In a page one is tried, since a strict content policy refuses by an event, long after
+ * the constructor.
  */
+async function workersStart(): Promise<boolean> {
+  if (nodeBuiltin("node:worker_threads")) return true;
+  if (typeof Worker === "undefined") return false;
+  const url = URL.createObjectURL(new Blob(["postMessage(0)"], { type: "text/javascript" }));
+  let worker: Worker | undefined;
+  try {
+    return await new Promise<boolean>((resolve) => {
+      worker = new Worker(url);
+      worker.onmessage = () => resolve(true);
+      worker.onerror = (event) => {
+        event.preventDefault();
+        resolve(false);
+      };
+      setTimeout(() => resolve(false), WORKER_START_MS);
+    });
+  } catch {
+    return false;
+  } finally {
+    worker?.terminate();
+    URL.revokeObjectURL(url);
+  }
+}
+
+/** Start a worker in Node or in a page. Undefined where the host refuses: the pool hands out tiles to whoever comes. */
 function startWorker(data: {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
