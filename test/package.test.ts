@@ -2,40 +2,24 @@
  * What `npm i spikeloom` brings: no dependencies, no install script, a size within its budget, and a quickstart (README's first
  * program) that type-checks and runs from the packed tarball in an empty folder.
  */
-import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Packed, pack, quickstart, root, run } from "./packed.ts";
 
 /** Bytes of the packed tarball (gzip), WebAssembly included. */
 const BUDGET = 300 * 1024;
 
-const root = fileURLToPath(new URL("..", import.meta.url));
 const core = join(root, "packages/core");
-
-interface Packed {
-  filename: string;
-  size: number;
-  unpackedSize: number;
-  files: { path: string }[];
-}
 
 describe("the packed core", () => {
   let folder: string;
   let packed: Packed;
 
-  beforeAll(() => {
+  beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), "spikeloom-pack-"));
-    const json = execFileSync("npm", ["pack", "--json", "--pack-destination", folder], {
-      cwd: core,
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "ignore"],
-    });
-    // npm 10 gives a list, npm 11 and later an object by name.
-    const parsed = JSON.parse(json) as Packed[] | Record<string, Packed>;
-    packed = Object.values(parsed)[0] as Packed;
+    packed = await pack("core", folder);
   });
 
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -56,15 +40,12 @@ describe("the packed core", () => {
     expect(packed.files.map((f) => f.path)).toContain("dist/index.d.ts");
   });
 
-  it("runs README's quickstart, type-checked, from an empty folder", () => {
-    const readme = readFileSync(join(root, "README.md"), "utf8");
-    const program = /```ts\n(import \{ init[\s\S]*?)```/.exec(readme)?.[1];
-    expect(program, "README must hold the quickstart as its first ts block that imports init").toBeDefined();
+  it("runs README's quickstart, type-checked, from an empty folder", async () => {
     const app = join(folder, "app");
     mkdirSync(app);
     writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
-    execFileSync("npm", ["install", "--no-audit", "--no-fund", "--offline", join(folder, packed.filename)], { cwd: app, stdio: "ignore" });
-    writeFileSync(join(app, "quickstart.ts"), program as string);
+    await run("npm", ["install", "--no-audit", "--no-fund", "--offline", join(folder, packed.filename)], { cwd: app });
+    writeFileSync(join(app, "quickstart.ts"), quickstart());
     writeFileSync(
       join(app, "tsconfig.json"),
       JSON.stringify({
@@ -81,14 +62,9 @@ describe("the packed core", () => {
         include: ["quickstart.ts"],
       }),
     );
-    execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", app], {
+    await run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", app], { cwd: app });
+    const output = await run(process.execPath, [join(app, "out/quickstart.js")], {
       cwd: app,
-      stdio: "pipe",
-      encoding: "utf8",
-    });
-    const output = execFileSync(process.execPath, [join(app, "out/quickstart.js")], {
-      cwd: app,
-      encoding: "utf8",
       env: { ...process.env, SPIKELOOM_DEVICE: "", SPIKELOOM_NATIVE: "" },
     });
     expect(output).toMatch(/fc/);

@@ -1,5 +1,6 @@
 /** The packages as npm would publish them, packed once for a test file, and programs run without blocking the test runner. */
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -37,4 +38,11 @@ export async function pack(name: "core" | "node", into: string): Promise<Packed>
   const json = await run("npm", ["pack", "--json", "--pack-destination", into], { cwd: join(root, "packages", name) });
   // npm 10 gives a list, npm 11 and later an object by name.
   return Object.values(JSON.parse(json) as Packed[] | Record<string, Packed>)[0] as Packed;
+}
+
+/** README's first program. @throws where README has none */
+export function quickstart(): string {
+  const program = /```ts\n(import \{ init[\s\S]*?)```/.exec(readFileSync(join(root, "README.md"), "utf8"))?.[1];
+  if (program === undefined) throw new Error("README must hold the quickstart as its first ts block that imports init");
+  return program;
 }

@@ -50,7 +50,8 @@ function fill(path: string, room: number): () => void {
 function contents(path: string): Map<string, string> {
   return new Map(
     readdirSync(path, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && entry.name !== "filler")
+      // Every attempt has an event file of its own for TensorBoard.
+      .filter((entry) => entry.isFile() && entry.name !== "filler" && !entry.parentPath.endsWith("tensorboard"))
       .map((entry) => [
         join(entry.parentPath, entry.name),
         createHash("sha256")

@@ -1,8 +1,8 @@
 /** Measuring a run's model on test images: one pass over them, priced by the conventions asked for. For `measure` and the report. */
 import { type data, measure, type models, type nn, SpikeloomError, type Tensor } from "spikeloom";
 
-/** At most so many images at a time. */
-const BATCH = 64;
+/** At most so many images at a time: values of every layer are read into JavaScript's memory, which they would fill. */
+const BATCH = 16;
 
 export interface Measurable {
   model: nn.Module;

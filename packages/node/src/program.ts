@@ -5,6 +5,7 @@
 import { writeSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { measure, SpikeloomError } from "spikeloom";
+import type { SortKey } from "./commands/runs.ts";
 import { diskError } from "./files.ts";
 import { durationSeconds } from "./recipe.ts";
 import { versions } from "./versions.ts";
@@ -13,11 +14,30 @@ const COMMANDS = {
   train: () => import("./commands/train.ts"),
   eval: () => import("./commands/eval.ts"),
   measure: () => import("./commands/measure.ts"),
+  predict: () => import("./commands/predict.ts"),
+  runs: () => import("./commands/runs.ts"),
   models: () => import("./commands/models.ts"),
   run: () => import("./commands/run.ts"),
   info: () => import("./commands/info.ts"),
   native: () => import("./commands/native.ts"),
 };
+
+/** What `spikeloom runs --sort` takes. */
+const SORT_KEYS: readonly SortKey[] = [
+  "name",
+  "model",
+  "data",
+  "epochs",
+  "status",
+  "accuracy",
+  "best",
+  "firing",
+  "energy",
+  "time",
+  "seed",
+  "device",
+  "date",
+];
 
 /** A command's module, as `main` uses it: `run` gives the exit code, or nothing for 0. */
 export type CommandLoaders = {
@@ -196,6 +216,44 @@ Examples:
       "\nExamples:\n  $ spikeloom measure runs/mnist\n  $ spikeloom measure runs/mnist --preset sdt:qkvRate=input --preset memory\n  $ spikeloom measure runs/mnist --images 1000 --csv energy.csv",
     )
     .action((run: string, options) => start(commands.measure().then((command) => command.run({ ...options, run }))));
+
+  engine(root.command("predict"))
+    .summary("classify images with a run, and show its spikes")
+    .description(
+      "Class and probability of each image, the step that decided, firing rate, synaptic operations and energy of this very image; and a page with its spikes, attention and energy by layer. Pictures are brought to the size that the network was trained on; for a network of events name recordings (.npz, .aedat).",
+    )
+    .argument("<run>", "the run's folder")
+    .argument("<image...>", "JPEG, PNG, WebP, GIF, TIFF or AVIF files")
+    .option("--invert", "exchange light and dark, as for dark digits on white paper where the data is light on dark")
+    .option("--top <k>", "classes to name (default: 3)", whole(1))
+    .option("--picture <file>", "where the page goes: .html, or .png for a picture alone; or a folder (default: predict/ in the run)")
+    .option("--no-picture", "write no page")
+    .addOption(weights())
+    .option("--set <key=value>", "override a value of the run's recipe, such as data.image.resize=32; may be repeated", collect)
+    .addOption(json("the results"))
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ spikeloom predict runs/mnist seven.png\n  $ spikeloom predict runs/mnist paper/*.jpg --invert --json --no-picture\n  $ spikeloom predict runs/mnist seven.png --weights best --picture seven-spikes.png",
+    )
+    .action((run: string, images: string[], options) =>
+      start(commands.predict().then((command) => command.run({ ...options, run, images }))),
+    );
+
+  root
+    .command("runs")
+    .summary("a table of runs")
+    .description(
+      "The runs in a folder side by side: how far each came, accuracy of the last test and of the best, firing rate, energy, time. Half-written and damaged runs are listed too.",
+    )
+    .argument("[folder...]", "runs, or folders of runs (default: runs/)")
+    .addOption(new Option("--sort <key>", "sort by this, the best or newest first").choices(SORT_KEYS).default("name"))
+    .addOption(json("the rows"))
+    .option("--csv <file>", "write the rows as CSV; - prints them")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ spikeloom runs\n  $ spikeloom runs --sort accuracy\n  $ spikeloom runs runs/mnist runs/mnist-2 --json",
+    )
+    .action((folders: string[], options) => start(commands.runs().then(({ run }) => run({ ...options, folders }))));
 
   root
     .command("models")

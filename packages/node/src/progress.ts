@@ -3,10 +3,12 @@
  * every event as a line of JSON on standard output. What people read goes to standard error, so that output can be piped.
  */
 import type { train } from "spikeloom";
-import { bytes, count, percent } from "./report/format.ts";
+import { bytes, count, duration, percent } from "./report/format.ts";
 
 export interface ProgressOptions {
   json?: boolean;
+  /** The tests on the way, so that the time they take is known before the first. */
+  tests?: { images: number; every: number } | undefined;
   /** Where people read; standard error by default. */
   stream?: { write(text: string): unknown; isTTY?: boolean; columns?: number };
   /** Where machines read; standard output by default. */
@@ -28,21 +30,23 @@ export interface Progress {
 
 const REDRAW_MS = 100;
 const LINE_MS = 10_000;
+/** The time of the whole run is told after so long, and so many steps. */
+const FIRST_MS = 5000;
+const FIRST_STEPS = 5;
+/** What an image costs in a test, of what it costs in training, until one was made. */
+const TEST_SHARE = 0.3;
 
 export function createProgress(options: ProgressOptions = {}): Progress {
-  const { json = false, stream = process.stderr, output = process.stdout, now = () => performance.now() } = options;
-  if (json) return jsonLines(output);
+  const { json = false, stream = process.stderr, output = process.stdout, now = () => performance.now(), tests } = options;
+  const time = timing(now, tests);
+  if (json) return jsonLines(output, time);
   const tty = stream.isTTY === true;
   const clear = tty ? "\r\x1b[K" : "";
   let drawn = false;
   let lastDraw = Number.NEGATIVE_INFINITY;
-  let lastStep: number | undefined;
   const loss = average();
   const accuracy = average();
   const rate = average();
-  /** Seconds from step to step, and images in a second. */
-  const pace = average(0.05);
-  const speed = average(0.05);
 
   const say = (text: string) => {
     stream.write(`${drawn ? clear : ""}${text}\n`);
@@ -51,26 +55,24 @@ export function createProgress(options: ProgressOptions = {}): Progress {
 
   return {
     step(event, totalSteps) {
-      const time = now();
-      const seconds = lastStep === undefined ? event.seconds : (time - lastStep) / 1000;
-      lastStep = time;
+      const whole = time.step(event, totalSteps);
       loss.add(event.loss);
       accuracy.add(event.accuracy);
       if (event.firingRate !== undefined) rate.add(event.firingRate);
-      pace.add(seconds);
-      if (seconds > 0) speed.add(event.images / seconds);
       const ended = event.batch === event.batches;
-      if (time - lastDraw < (tty ? REDRAW_MS : LINE_MS) && !(tty && ended)) return;
-      lastDraw = time;
+      if (whole !== undefined) say(inWords(whole));
+      if (now() - lastDraw < (tty ? REDRAW_MS : LINE_MS) && !(tty && ended)) return;
+      lastDraw = now();
       const epochs = Math.round(totalSteps / event.batches);
       const head = `epoch ${event.epoch + 1}/${epochs}`;
       const place = `${event.batch}/${event.batches}`;
       const parts = [
         `loss ${fixed(loss.value)}`,
         `acc ${percent(accuracy.value, 1)}`,
-        tty && ended ? "testing" : `eta ${clock((totalSteps - event.step) * (pace.value ?? Number.NaN))}`,
-        `${count(speed.value)} img/s`,
+        tty && ended ? "testing" : `eta ${duration(time.left(event, totalSteps))}`,
+        `${count(time.imagesPerSecond)} img/s`,
         `firing ${percent(rate.value, 1)}`,
+        `wait ${percent(time.waiting, 1)}`,
         bytes(process.memoryUsage.rss()),
       ];
       if (!tty) return say([head, place, ...parts].join("  "));
@@ -78,14 +80,14 @@ export function createProgress(options: ProgressOptions = {}): Progress {
       drawn = true;
     },
     epoch(event) {
-      // Testing is no training: the next step is not measured from here.
-      lastStep = undefined;
+      time.epoch(event);
       const parts = [
         `epoch ${event.epoch + 1}/${event.epochs}`,
         `loss ${fixed(event.loss)}`,
         `acc ${percent(event.accuracy)}`,
         `firing ${percent(event.firingRate, 1)}`,
-        `${event.seconds.toFixed(1)} s`,
+        duration(event.seconds),
+        `wait ${percent(event.waitSeconds / event.seconds, 1)}`,
       ];
       if (event.test) parts.push(`test loss ${fixed(event.test.loss)}`, `test acc ${percent(event.test.accuracy)}`);
       say(parts.join("  "));
@@ -98,16 +100,95 @@ export function createProgress(options: ProgressOptions = {}): Progress {
   };
 }
 
-function jsonLines(output: { write(text: string): unknown }): Progress {
+function jsonLines(output: { write(text: string): unknown }, time: Timing): Progress {
   const line = (value: unknown) => output.write(`${JSON.stringify(value)}\n`);
   return {
-    step: line,
-    epoch({ test, ...event }) {
+    step(event, totalSteps) {
+      line(event);
+      const whole = time.step(event, totalSteps);
+      if (whole) line({ type: "estimate", ...whole, text: inWords(whole) });
+    },
+    epoch(event) {
+      time.epoch(event);
+      const { test, ...rest } = event;
+      if (!test) return void line(rest);
       // The confusion matrix and the predictions are in the run's files.
-      line(test ? { ...event, test: { loss: test.loss, accuracy: test.accuracy, samples: test.samples, seconds: test.seconds } } : event);
+      const { confusion: _, predictions: __, ...figures } = test;
+      line({ ...rest, test: figures });
     },
     note: (text) => line({ type: "note", text }),
     done() {},
+  };
+}
+
+/** Seconds from the first step on, tests included; of a run that was resumed, those still to come. */
+interface Whole {
+  seconds: number;
+  resumed: boolean;
+}
+
+function inWords({ seconds, resumed }: Whole): string {
+  return `about ${duration(seconds)} ${resumed ? "to go" : "in all"}`;
+}
+
+interface Timing {
+  /** @returns once, as soon as it is known, how long the run will take */
+  step(event: train.StepEvent, totalSteps: number): Whole | undefined;
+  epoch(event: train.EpochEvent): void;
+  /** Seconds to the end, tests included. */
+  left(event: train.StepEvent, totalSteps: number): number;
+  readonly imagesPerSecond: number | undefined;
+  /** Share of the time that is spent waiting for data. */
+  readonly waiting: number | undefined;
+}
+
+function timing(now: () => number, tests: ProgressOptions["tests"]): Timing {
+  /** Seconds from step to step, images in a step, seconds of waiting. */
+  const pace = average(0.05);
+  const images = average(0.05);
+  const wait = average(0.05);
+  let last: number | undefined;
+  let begun: { at: number; step: number; seconds: number } | undefined;
+  let told = false;
+  let secondsAnImage: number | undefined;
+
+  const left = ({ step, batches, epoch }: train.StepEvent, totalSteps: number, seconds: number) => {
+    const training = (totalSteps - step) * seconds;
+    if (!tests) return training;
+    const epochs = Math.round(totalSteps / batches);
+    const ahead = Math.ceil(epochs / tests.every) - Math.floor(epoch / tests.every);
+    return training + ahead * tests.images * (secondsAnImage ?? (TEST_SHARE * seconds) / (images.value ?? 1));
+  };
+
+  return {
+    step(event, totalSteps) {
+      const time = now();
+      const seconds = last === undefined ? event.seconds : (time - last) / 1000;
+      last = time;
+      pace.add(seconds);
+      images.add(event.images);
+      wait.add(event.waitSeconds);
+      // The very first step is slower than all others: code is compiled, memory touched.
+      begun ??= { at: time, step: event.step, seconds };
+      const steps = event.step - begun.step;
+      const elapsed = time - begun.at;
+      if (told || elapsed < FIRST_MS || steps < FIRST_STEPS) return undefined;
+      told = true;
+      const resumed = begun.step > 1;
+      return { seconds: left(event, totalSteps, elapsed / 1000 / steps) + (resumed ? 0 : begun.seconds + elapsed / 1000), resumed };
+    },
+    epoch({ test }) {
+      // Testing is no training: the next step is not measured from here.
+      last = undefined;
+      if (test?.samples) secondsAnImage = test.seconds / test.samples;
+    },
+    left: (event, totalSteps) => left(event, totalSteps, pace.value ?? Number.NaN),
+    get imagesPerSecond() {
+      return images.value !== undefined && pace.value ? images.value / pace.value : undefined;
+    },
+    get waiting() {
+      return wait.value !== undefined && pace.value ? wait.value / pace.value : undefined;
+    },
   };
 }
 
@@ -141,12 +222,4 @@ function average(weight = 0.1): { add(value: number): void; readonly value: numb
 
 function fixed(value: number | undefined): string {
   return value === undefined ? "–" : value.toFixed(4);
-}
-
-/** 187 -> "3:07". */
-function clock(seconds: number): string {
-  if (!Number.isFinite(seconds)) return "–";
-  const s = Math.max(0, Math.round(seconds));
-  const two = (n: number) => String(n).padStart(2, "0");
-  return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two(Math.floor((s % 3600) / 60))}:${two(s % 60)}`;
 }

@@ -135,6 +135,8 @@ export interface ReportRaster {
   readonly neurons: number;
   /** Neurons of the layer, where `bits` holds only some of them, evenly spaced. */
   readonly ofNeurons?: number;
+  /** Share of all the layer's neurons and steps with a spike; of those in `bits` where not given. */
+  readonly rate?: number;
   /**
    * Base64 of timeSteps * neurons bits: neuron n at step t is bit (t * neurons + n) % 8, the lowest being 0, of byte
    * floor((t * neurons + n) / 8). See `packBits`.

@@ -20,6 +20,9 @@ export const FILES = {
   summary: "summary.json",
 } as const;
 
+/** Folder of TensorBoard's event files. */
+export const BOARD = "tensorboard";
+
 const LOCK = "run.lock";
 
 /** The processor ticks at which a process started, where the system tells (Linux): a number used twice is then no mistake. */

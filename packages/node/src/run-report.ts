@@ -17,6 +17,7 @@ export function weightsFile(recipe: Recipe, set: SessionData, state: ReturnType<
     model: recipe.model.name,
     config: JSON.stringify(recipe.model.config),
     classes: JSON.stringify(set.classes),
+    sampleShape: JSON.stringify(set.sampleShape),
   });
 }
 
@@ -109,7 +110,7 @@ function history(folder: RunFolder): NonNullable<ReportData["history"]> {
 }
 
 /** Spikes over neurons and steps, over all layers. */
-function meanRate(rates: Inspection["rates"]): number {
+export function meanRate(rates: Inspection["rates"]): number {
   const spikes = rates.reduce((n, r) => n + (r.neurons * r.perStep.reduce((a, b) => a + b, 0)) / r.perStep.length, 0);
   return spikes / rates.reduce((n, r) => n + r.neurons, 0);
 }

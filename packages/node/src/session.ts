@@ -70,12 +70,13 @@ export function buildModel(recipe: Recipe, set?: Pick<SessionData, "sampleShape"
   return { model: system.build(config), system, config };
 }
 
-function normalisation({ mean, std }: DatasetEntry): data.Transform[] {
+/** From pixels to what the network is used to, where the data set has it so. */
+export function normalisation({ mean, std }: DatasetEntry): data.Transform[] {
   return mean.length ? [data.normalize({ mean, std })] : [];
 }
 
 /** To one size, the same way for every image. */
-function fitting({ data: { image } }: Recipe): data.Transform[] {
+export function fitting({ data: { image } }: Recipe): data.Transform[] {
   const { resize, crop, interpolation } = image;
   return [
     ...(resize === undefined ? [] : [data.resize(resize, { interpolation })]),

@@ -1,5 +1,5 @@
 /** The commands, from a recipe to a report: what they write and print, Ctrl-C and going on, and what wrong input is told. */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { npy, npz, safetensors } from "spikeloom";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
@@ -25,7 +25,7 @@ const fileBytes = (...path: string[]) => readFileSync(join(...path));
 /** A copy of the run that is done, to be damaged. */
 function copyOfRun(): string {
   const to = folder();
-  for (const name of readdirSync(done)) copyFileSync(join(done, name), join(to, name));
+  for (const name of readdirSync(done)) cpSync(join(done, name), join(to, name), { recursive: true });
   return to;
 }
 function cut(path: string, bytes: number): void {
@@ -42,6 +42,7 @@ describe("train", () => {
       "recipe.yml",
       "report.html",
       "summary.json",
+      "tensorboard",
     ]);
     const events = log(done);
     expect(events.map((e) => e.type)).toEqual([...Array(8).fill("step"), "epoch"]);
@@ -81,9 +82,10 @@ describe("train", () => {
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line));
-    expect(lines.map((l) => l.type)).toEqual(["note", "step", "step", "epoch", "done"]);
-    expect(lines[0].text).toMatch(/parameters; mnist, 64 training and 100 test images; wasm \(simd128\), 1 thread, seed 5;/);
-    expect(lines.at(-1)).toMatchObject({ run: out, testAccuracy: lines[3].test.accuracy, report: join(out, "report.html") });
+    expect(lines.map((l) => l.type)).toEqual(["note", "note", "step", "step", "epoch", "done"]);
+    expect(lines[0].text).toMatch(/sdt-v1\/cifar10-2-256; mnist, 64 training and 100 test images; wasm \(simd128\), 1 thread, seed 5;/);
+    expect(lines[1].text).toMatch(/^.+ parameters \(.*\), optimiser .*, about \d+ MiB of memory in all$/u);
+    expect(lines.at(-1)).toMatchObject({ run: out, testAccuracy: lines[4].test.accuracy, report: join(out, "report.html") });
   });
 
   it("the same recipe gives the same weights, another seed others; threads change nothing", async () => {
@@ -144,14 +146,14 @@ describe("a run that is stopped", () => {
     const at = Number(/step (\d+)/.exec(note.text)?.[1]);
     expect(at).toBeGreaterThanOrEqual(step);
     expect(at).toBeLessThan(320);
-    expect(readdirSync(out).sort()).toEqual(["best.safetensors", "last.safetensors", "metrics.jsonl", "recipe.yml"]);
+    expect(readdirSync(out).sort()).toEqual(["best.safetensors", "last.safetensors", "metrics.jsonl", "recipe.yml", "tensorboard"]);
     await succeeds("train", "--resume", out, "--threads", "2");
     expect(fileBytes(out, "model.safetensors").equals(fileBytes(whole, "model.safetensors"))).toBe(true);
     expect(fileBytes(out, "recipe.yml").equals(fileBytes(whole, "recipe.yml"))).toBe(true);
     expect(log(out)).toEqual(log(whole));
   });
 
-  it("by a crash goes on from its last checkpoint; what came after it is made again", async () => {
+  it("by a crash goes on from its last checkpoint; what came after it is made again", { timeout: 180_000 }, async () => {
     const out = join(folder(), "run");
     const crashed = await child(["train", recipe, "--out", out, "--json", "--save-every", "0.01s", ...LONG], (line, run) => {
       if (JSON.parse(line).step === 13) run.kill("SIGKILL");

@@ -20,7 +20,7 @@ import type { Trainer, TrainerOptions } from "./trainer.ts";
 // What JavaScript adds while the run lasts, as measured. Its heap grows as code is compiled; and arrays that are done with (a checkpoint's,
 // a batch's, a layer's values that were read) stay until the collector runs, which is after some tens of MiB of them, or a few large ones.
 const V8_BYTES = 45 << 20;
-const GARBAGE_BYTES = 40 << 20;
+const GARBAGE_BYTES = 32 << 20;
 
 /** The heap's free blocks settle within so many steps. */
 const STEPS = 12;
@@ -32,8 +32,9 @@ export interface MemoryEstimate {
   parameterBytes: number;
   /** Bytes of the optimiser's state and of the gradients. */
   optimizerBytes: number;
-  /** Device memory that the run touches, what is in use already included. */
+  /** Device memory that the run touches, what is in use already included; and what training alone would, without tests. */
   heapBytes: number;
+  trainHeapBytes: number;
   /** Most memory that the process has at any time. */
   rssBytes: number;
 }
@@ -55,7 +56,7 @@ export async function estimateMemory(trainer: Trainer, rss: number, measured = 1
   for (const { t } of state) t.grad = null;
   let made: Rehearsal;
   try {
-    made = onDevice(phantom, () => rehearse(trainer.options, shape, testShape));
+    made = onDevice(phantom, () => rehearse(trainer.options, phantom, shape, testShape));
   } finally {
     restoreModes();
     randomness().restore(draws);
@@ -69,7 +70,7 @@ export async function estimateMemory(trainer: Trainer, rss: number, measured = 1
   const parameterBytes = state.reduce((sum, { t }) => sum + 4 * t.size, 0);
   const checkpoint = parameterBytes * (ema ? 2 : 1) + made.optimizerBytes;
   const garbage = Math.max(
-    GARBAGE_BYTES + 4 * measured * made.layerBytes,
+    GARBAGE_BYTES + 2 * Math.min(measured, testShape ? (testShape[batchAxis(testShape)] as number) : measured) * made.layerBytes,
     2 * checkpoint,
     3 * 4 * Math.max(sizeOf(shape), sizeOf(testShape ?? [0])),
   );
@@ -78,6 +79,7 @@ export async function estimateMemory(trainer: Trainer, rss: number, measured = 1
     parameterBytes,
     optimizerBytes: made.optimizerBytes,
     heapBytes: memoryInfo().used + grown,
+    trainHeapBytes: memoryInfo().used + made.trainBytes,
     rssBytes: rss + grown + V8_BYTES + garbage,
   };
 }
@@ -97,6 +99,8 @@ function batchAxis(shape: Shape): number {
 }
 
 interface Rehearsal {
+  /** Device memory that training touches. */
+  trainBytes: number;
   /** Bytes of the optimiser's state and of the gradients. */
   optimizerBytes: number;
   /** Bytes of a layer's values as floats for one image, of the layer that has most. */
@@ -104,10 +108,16 @@ interface Rehearsal {
 }
 
 /** Some steps, a test batch and a step, as `Trainer` makes them. */
-function rehearse({ model, optimizer, loss, accumulate = 1 }: TrainerOptions, shape: Shape, testShape: Shape | undefined): Rehearsal {
+function rehearse(
+  { model, optimizer, loss, accumulate = 1 }: TrainerOptions,
+  phantom: Phantom,
+  shape: Shape,
+  testShape: Shape | undefined,
+): Rehearsal {
   // An optimiser that has its state already needs no more; a fresh one is made fresh again.
   const fresh = optimizer.steps === 0;
   let optimizerBytes = 0;
+  let trainBytes = 0;
   let layer = 0;
   const widest = (_m: unknown, _inputs: unknown, output: unknown) => {
     if (output instanceof Tensor) layer = Math.max(layer, output.size);
@@ -125,7 +135,9 @@ function rehearse({ model, optimizer, loss, accumulate = 1 }: TrainerOptions, sh
     withForwardHook(widest, () => step(0));
     for (let n = 1; n < STEPS; n++) step(n);
     optimizerBytes = 4 * (optimizer.stateSize + optimizer.parameters().reduce((sum, { grad }) => sum + (grad?.size ?? 0), 0));
+    trainBytes = phantom.memory().peak;
     if (testShape) {
+      reset(model);
       model.eval();
       withBatch(testShape, (x, y) =>
         noGrad(() => {
@@ -145,7 +157,7 @@ function rehearse({ model, optimizer, loss, accumulate = 1 }: TrainerOptions, sh
       optimizer.steps = 0;
     }
   }
-  return { optimizerBytes, layerBytes: (4 * layer) / (shape[batchAxis(shape)] as number) };
+  return { trainBytes, optimizerBytes, layerBytes: (4 * layer) / (shape[batchAxis(shape)] as number) };
 }
 
 function withBatch(shape: Shape, fn: (x: Tensor, y: Tensor) => void): void {

@@ -1,12 +1,15 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { join } from "node:path";
-import { SpikeloomError, type train } from "spikeloom";
+import { SpikeloomError, train } from "spikeloom";
+import { INSPECTED } from "../inspect.ts";
+import { checkMemory, memoryLine } from "../memory.ts";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeToYaml } from "../recipe.ts";
 import { energy as picojoules } from "../report/format.ts";
-import { FILES, RunFolder } from "../run-folder.ts";
+import { BOARD, FILES, RunFolder } from "../run-folder.ts";
 import { weightsFile, writeReport } from "../run-report.ts";
 import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, startEngine } from "../session.ts";
+import { EventWriter, logEvents } from "../tensorboard.ts";
 
 /** What asks a training to save and stop: Ctrl-C, a service manager, a closed terminal. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -46,25 +49,49 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
   const { ema } = trainer.options;
   // What is tested, kept as the best and kept in the end.
   const shipped = ema ?? model;
-  const progress = createProgress({ json: options.json ?? false });
+  const progress = createProgress({
+    json: options.json ?? false,
+    tests: { images: set.test.length, every: recipe.train.evalEvery },
+  });
+  const estimate = async () => {
+    memory = await train.estimateMemory(trainer, process.memoryUsage.rss(), Math.min(recipe.train.evalBatchSize, INSPECTED));
+    return memory;
+  };
+  let memory: train.MemoryEstimate | undefined;
   if (options.resume !== undefined) {
     const warning = trainer.restore(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
     if (warning) progress.note(warning);
+    checkMemory(await estimate(), recipe, engine);
     await folder.rewind(trainer.steps, trainer.epochsDone);
     // What --set changed belongs to the run from now on.
     if (options.set?.length) await folder.write("recipe", recipeToYaml(recipe));
   } else {
+    checkMemory(await estimate(), recipe, engine);
     await folder.create(recipe);
     // The first checkpoint, before any work: it shows that there is room for one, and nothing can be lost for want of it.
     await folder.write("checkpoint", trainer.checkpoint());
   }
 
   progress.note(
-    `${recipe.name}: ${recipe.model.name}, ${model.parameterCount().toLocaleString("en")} parameters; ${recipe.data.name}, ${set.train.length.toLocaleString("en")} training and ${set.test.length.toLocaleString("en")} test images; ${engine.device} (${engine.isa}), ${engine.threads} thread${engine.threads > 1 ? "s" : ""}, seed ${engine.seed}; ${folder.path}`,
+    `${recipe.name}: ${recipe.model.name}; ${recipe.data.name}, ${set.train.length.toLocaleString("en")} training and ${set.test.length.toLocaleString("en")} test images; ${engine.device} (${engine.isa}), ${engine.threads} thread${engine.threads > 1 ? "s" : ""}, seed ${engine.seed}; ${folder.path}`,
   );
+  if (memory) progress.note(memoryLine(memory));
+  const board = new EventWriter(join(folder.path, BOARD), options.resume === undefined ? {} : { from: trainer.steps + 1 });
+  if (options.resume === undefined) {
+    const { epochs, batchSize, optimizer } = recipe.train;
+    const { name, lr, weightDecay } = optimizer;
+    board.text("recipe", `\`\`\`yaml\n${recipeToYaml(recipe)}\`\`\``, 0);
+    board.hparams(
+      { model: recipe.model.name, data: recipe.data.name, seed: recipe.seed, epochs, batchSize, optimizer: name, lr, weightDecay },
+      ["accuracy/test", "loss/test"],
+    );
+  }
 
   const saveEvery = durationSeconds(options.saveEvery ?? recipe.saveEvery) ?? 60;
-  const save = async () => folder.write("checkpoint", trainer.checkpoint());
+  const save = async () => {
+    board.flush();
+    await folder.write("checkpoint", trainer.checkpoint());
+  };
   let interrupted = false;
   const interrupt = () => {
     // The second time the user means it.
@@ -86,6 +113,9 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
           await folder.write("best", weightsFile(recipe, set, shipped.stateDict()));
         }
         folder.log(logged(event));
+        logEvents(board, event);
+        if (event.type === "epoch")
+          for (const [name, p] of model.namedParameters()) board.histogram(`weights/${name}`, p.dataSync(), event.step);
       } catch (error) {
         // The trainer stands between two steps: what it has learnt may still find room.
         await save().catch(() => {});
@@ -111,10 +141,12 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
   const finish = async (): Promise<number> => {
     await save();
     if (interrupted) {
+      board.close();
       progress.note(`stopped at step ${trainer.steps} of ${trainer.totalSteps}; go on with: spikeloom train --resume ${folder.path}`);
       return 130;
     }
 
+    board.close();
     await folder.write("weights", weightsFile(recipe, set, shipped.stateDict()));
     const report = () => writeReport(folder, recipe, engine, set, built, lastTest);
     const { test, energy } = await (ema ? ema.swapped(report) : report());

@@ -6,9 +6,10 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { data, SpikeloomError } from "spikeloom";
 import type { DatasetEntry } from "./entry.ts";
-import { eventDataset, findRoot, foundIn, samplesOfFolders } from "./event-files.ts";
+import { eventDataset, findRoot, foundIn, sampleOfFile, samplesOfFolders } from "./event-files.ts";
 
 const CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+const STEPS = 10;
 const LAYOUT = "the ten class folders (airplane, automobile, ...) with the .aedat files of CIFAR10-DVS, or SpikingJelly's .npz of them";
 
 /**
@@ -20,7 +21,8 @@ export const cifar10Dvs: DatasetEntry = {
   classes: CLASSES,
   mean: [],
   std: [],
-  async load({ dir, timeSteps = 10, splitBy }) {
+  readSample: (path, { timeSteps = STEPS, splitBy }) => eventDataset([sampleOfFile(path, 0)], CLASSES, { timeSteps, splitBy }, true).get(0),
+  async load({ dir, timeSteps = STEPS, splitBy }) {
     if (dir === undefined) throw new SpikeloomError(`CIFAR10-DVS: expected the folder of its files in data.dir, with ${LAYOUT}.`);
     const root = findRoot(dir, ["extract", "events_np"], CLASSES[0] as string);
     if (root === undefined) {

@@ -7,8 +7,9 @@ import { join } from "node:path";
 import { data, FormatError, SpikeloomError } from "spikeloom";
 import { diskError, readFileChecked } from "../files.ts";
 import type { DatasetEntry } from "./entry.ts";
-import { atMost, type EventSample, eventDataset, findRoot, foundIn, SENSOR, samplesOfFolders } from "./event-files.ts";
+import { atMost, type EventSample, eventDataset, findRoot, foundIn, SENSOR, sampleOfFile, samplesOfFolders } from "./event-files.ts";
 
+const STEPS = 16;
 const SPLITS = ["train", "test"] as const;
 const LAYOUT =
   "the files of DvsGesture.tar.gz (trials_to_train.txt, user01_lab.aedat, ...), or SpikingJelly's folders train and test of .npz";
@@ -19,7 +20,14 @@ export const dvs128Gesture: DatasetEntry = {
   classes: data.events.gestureNames,
   mean: [],
   std: [],
-  async load({ dir, timeSteps = 16, splitBy }) {
+  readSample: (path, { timeSteps = STEPS, splitBy }) =>
+    eventDataset(
+      [path.endsWith(".aedat") ? wholeRecording(path) : sampleOfFile(path, 0)],
+      data.events.gestureNames,
+      { timeSteps, splitBy },
+      false,
+    ).get(0),
+  async load({ dir, timeSteps = STEPS, splitBy }) {
     if (dir === undefined) throw new SpikeloomError(`DVS128 Gesture: expected the folder of its files in data.dir, with ${LAYOUT}.`);
     const recordings = findRoot(dir, ["DvsGesture", join("extract", "DvsGesture")], "trials_to_train.txt");
     const root = recordings ?? findRoot(dir, ["events_np"], join("train", "0"));
@@ -40,6 +48,12 @@ export const dvs128Gesture: DatasetEntry = {
     return { train, test, dir: root };
   },
 };
+
+/** A recording of one gesture, cut out of a longer one by whoever made it. */
+function wholeRecording(path: string): EventSample {
+  const read = async () => ({ events: data.events.readAedat3(await readFileChecked(path, "recording"), SENSOR, path) });
+  return { name: path, label: 0, read };
+}
 
 /** The gestures of a split's recordings, class by class, in the order of SpikingJelly's file names. */
 async function samplesOfRecordings(root: string, split: (typeof SPLITS)[number]): Promise<EventSample[]> {

@@ -19,6 +19,8 @@ export interface DatasetEntry {
   /** Mean and standard deviation of each channel (of values 0..1), for normalisation; empty where there is none. */
   readonly mean: readonly number[];
   readonly std: readonly number[];
+  /** Event data: one recording's file as `load` would have it, with the label 0. Image data has none: any image will do. */
+  readSample?(path: string, options: Omit<DatasetOptions, "dir">): data.Sample | Promise<data.Sample>;
   /** @throws SpikeloomError when files are missing, FormatError when one is damaged */
   load(options: DatasetOptions): Promise<{ train: data.Dataset; test: data.Dataset /** Where it was found. */; dir: string }>;
 }

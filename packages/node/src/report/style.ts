@@ -86,6 +86,20 @@ img { image-rendering: pixelated; }
 .raster .t { display: flex; justify-content: space-between; font-size: .7rem; color: var(--soft); width: 92px; }
 .block { display: grid; gap: 4px; } .maps { display: flex; gap: 10px; }
 .map img { width: 112px; height: auto; display: block; }
+.over .map img { width: min(196px, 40vw); } .over { gap: 28px 36px; }
+.verdict { display: grid; grid-template-columns: 242px 1fr; gap: 20px 28px; margin-top: 12px; align-items: start; }
+.verdict .cards { margin: 0 0 10px; } .verdict > div { min-width: 0; }
+.seen img { display: block; width: 100%; height: auto; border: 1px solid var(--line); border-radius: 8px; }
+.seen figcaption { font-weight: 400; font-size: .84rem; color: var(--soft); margin-top: 6px; overflow-wrap: anywhere; }
+.scores { width: 100%; } .scores .meter { min-width: 120px; } .scores .first { font-weight: 650; } .scores .first i { background: var(--accent); }
+.scores small { display: block; color: var(--soft); } .scores tbody th { max-width: 40vw; min-width: 66px; overflow-wrap: anywhere; white-space: normal; }
+.note { border-left: 3px solid var(--s2); padding: 2px 0 2px 12px; margin: 0 0 12px; font-size: .93rem; }
+.spikes td { padding: 3px 4px; } .spikes thead th { text-align: left; padding: 4px; } .spikes img { display: block; width: 84px; height: auto; border-radius: 3px; }
+.spikes tbody th { position: sticky; left: 0; background: var(--card); min-width: 276px; max-width: 34vw; white-space: normal; overflow-wrap: anywhere; }
+.spikes caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); padding: 0; }
+.spikes small { display: block; font-size: .76rem; font-weight: 400; color: var(--soft); }
+.spikes tbody tr + tr > * { border-top: 0; }
+.group > summary { color: var(--ink); font-weight: 600; } .group .sample { margin-top: 10px; }
 .scale { display: flex; align-items: center; gap: 8px; font-size: .74rem; color: var(--soft); }
 .scale i { flex: 1; height: 8px; border-radius: 2px; background: ${HEAT_GRADIENT}; }
 pre { background: var(--page); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; overflow-x: auto; font-size: .84rem; line-height: 1.45; margin: 8px 0 0; }
@@ -95,6 +109,9 @@ footer { color: var(--soft); font-size: .84rem; padding-bottom: 40px; }
   section { padding: 16px 14px 18px; margin: 12px 0; }
   .cards { grid-template-columns: 1fr 1fr; gap: 8px; } .cards dd { font-size: 1.2rem; }
   .chart text { font-size: 14px; } .matrix td, .matrix thead th { min-width: 34px; padding: 6px 3px; }
+  .verdict { grid-template-columns: 1fr; } .seen { max-width: 242px; } .spikes img { width: 40px; }
+  .spikes tbody th { min-width: 92px; padding-right: 4px; padding-left: 0; } .spikes td, .spikes thead th { padding: 2px; } .spikes thead th { font-size: .74rem; }
+  .scores .meter { min-width: 0; }
   .sample { gap: 14px 12px; } .wide thead th { white-space: normal; }
 }
 @media print { body { background: none; } section { break-inside: avoid; border: 0; } nav { display: none; } }

