@@ -3,7 +3,7 @@
  * the command, a short training in WebAssembly and on the native addon, which the command compiles there. The three versions must
  * give the same bits.
  */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -39,17 +39,28 @@ function digits(to: string): void {
   }
 }
 
+/** Install packages of the registry in a folder. @throws where there is no network, saying so */
+async function install(cwd: string, ...packages: string[]): Promise<void> {
+  // The package `node` fetches its program by an install script.
+  const flags = ["--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts=false", "--foreground-scripts"];
+  await run("npm", ["install", ...flags, ...packages], { cwd }).catch((error: Error) => {
+    throw new Error(`this test needs npm's registry (Node's other versions, the command's dependencies): ${error.message}`);
+  });
+}
+
 /** The program of a Node version: this one's, or npm's package `node`, kept below build/ for the next time. */
 async function nodeOf(major: string): Promise<string> {
   if (process.versions.node.startsWith(`${major}.`)) return process.execPath;
-  const folder = join(root, "build/node", major);
-  const program = join(folder, "node_modules/node/bin/node");
-  if (!existsSync(program)) {
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "node-version", private: true }));
-    await run("npm", ["install", "--no-audit", "--no-fund", "--foreground-scripts", `node@${major}`], { cwd: folder });
+  const kept = join(root, "build/node", major);
+  if (!existsSync(kept)) {
+    const coming = `${kept}.${process.pid}`;
+    mkdirSync(coming, { recursive: true });
+    writeFileSync(join(coming, "package.json"), JSON.stringify({ name: "node-version", private: true }));
+    await install(coming, `node@${major}`);
+    // Only a whole one gets the name.
+    renameSync(coming, kept);
   }
-  return program;
+  return join(kept, "node_modules/node/bin/node");
 }
 
 let folder: string;
@@ -60,7 +71,7 @@ beforeAll(async () => {
   mkdirSync(app);
   const tarballs = [await pack("core", folder), await pack("node", folder)].map(({ filename }) => join(folder, filename));
   writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
-  await run("npm", ["install", "--no-audit", "--no-fund", "--prefer-offline", ...tarballs], { cwd: app });
+  await install(app, ...tarballs);
   const compilerOptions = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext };
   writeFileSync(join(app, "quickstart.js"), ts.transpileModule(quickstart(), { compilerOptions }).outputText);
   writeFileSync(join(app, "tiny.yml"), RECIPE);

@@ -9,24 +9,18 @@ const TYPES: Readonly<Record<string, string>> = { ".html": "text/html", ".js": "
 /** Headers that let a page share memory between its workers. */
 export const ISOLATED = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
 
-/** Serve the files below `folders` (the first that has one wins). @returns the address, and what closes it */
-export async function serve(
-  folders: readonly string[],
-  headers: Readonly<Record<string, string>>,
-): Promise<{ url: string; close(): void }> {
+/** Serve the files below a folder. @returns the address, and what closes it */
+export async function serve(folder: string, headers: Readonly<Record<string, string>>): Promise<{ url: string; close(): void }> {
   const server: Server = createServer((request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url ?? "/", "http://x").pathname));
-    for (const folder of folders)
-      try {
-        const name = path === "/" ? "index.html" : path;
-        const body = readFileSync(join(folder, name));
-        response.writeHead(200, { "Content-Type": TYPES[extname(name)] ?? "application/octet-stream", ...headers });
-        response.end(body);
-        return;
-      } catch {
-        // The next folder may have it.
-      }
-    response.writeHead(404, headers).end();
+    const name = path === "/" ? "index.html" : path;
+    try {
+      const body = readFileSync(join(folder, name));
+      response.writeHead(200, { "Content-Type": TYPES[extname(name)] ?? "application/octet-stream", ...headers });
+      response.end(body);
+    } catch {
+      response.writeHead(404, headers).end();
+    }
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {

@@ -320,7 +320,7 @@ const forgedCheckpoint: Reader = {
     const t = await (standing as NonNullable<typeof standing>);
     const { tensors } = safetensors.decode(t.checkpoint());
     const state = textOf(bytes);
-    const list = [...tensors].map(([key, { dtype, shape }]) => `${key} ${dtype} ${shape.join()}`).sort();
+    const list = [...tensors].map(([key, { dtype, shape, data }]) => `${key} ${dtype} ${shape.join()} ${crc32(data)}`).sort();
     const checksum = crc32([...list, state].join("\n"))
       .toString(16)
       .padStart(8, "0");

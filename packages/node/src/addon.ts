@@ -8,10 +8,13 @@ import { buildNative, findCompiler } from "../../../kernels/build-native.ts";
 import { cloneRoot, packageRoot } from "./paths.ts";
 import { versions } from "./versions.ts";
 
-/** Where an installed package keeps the addon: this user's cache, by version, Node ABI and processor. XDG_CACHE_HOME moves it. */
+/**
+ * Where an installed package keeps the addon: this user's cache, by version and processor. XDG_CACHE_HOME moves it. Not by Node's
+ * version: the addon asks for Node-API 8, which every Node that is supported has.
+ */
 function cached(): string {
   const base = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
-  const build = `${versions()["@spikeloom/cli"]}-napi${process.versions.napi}-${process.platform}-${process.arch}`;
+  const build = `${versions()["@spikeloom/cli"]}-${process.platform}-${process.arch}`;
   return join(base, "spikeloom", build, "spikeloom.node");
 }
 

@@ -42,7 +42,8 @@ export function makeFolder(path: string): void {
   const above = dirname(path);
   if (make() !== "ENOENT") return;
   if (above !== path) makeFolder(above);
-  mkdirSync(path, { recursive: true });
+  // What is above is there now: whatever fails is the reason.
+  mkdirSync(path);
 }
 
 /**
@@ -84,9 +85,15 @@ export function removeStale(path: string, isStale: (path: string) => boolean): v
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
     throw error;
   }
-  // It was made anew between the look at it and the taking: back with it.
-  if (!isStale(aside)) linkSync(aside, path);
-  rmSync(aside, { force: true });
+  try {
+    // It was made anew between the look at it and the taking: back with it.
+    if (!isStale(aside)) linkSync(aside, path);
+  } catch (error) {
+    // A third process has made its own meanwhile: that one counts.
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  } finally {
+    rmSync(aside, { force: true });
+  }
 }
 
 /**

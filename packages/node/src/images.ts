@@ -43,6 +43,10 @@ export async function readImage(path: string, label = 0): Promise<data.Sample> {
     return { data: new Uint8Array(pixels.buffer, pixels.byteOffset, pixels.length), shape: [info.height, info.width, 3], label };
   } catch (error) {
     const reason = (error as Error).message.trim().split("\n")[0];
+    if (reason?.includes("pixel limit"))
+      throw new FormatError(`${path}: expected an image of at most ${MAX_PIXELS} pixels, found a larger one. Scale it down.`, {
+        cause: error,
+      });
     throw new FormatError(
       `${path}: expected an image (JPEG, PNG, WebP, GIF, TIFF or AVIF), found something else or a damaged one (${reason}). Open it in a viewer; convert, download or remove it.`,
       { cause: error },

@@ -1,7 +1,7 @@
 /** What a trained classifier shows of itself on test images: firing rates, rasters, attention maps, energy. For the report. */
 
 import type { data } from "spikeloom";
-import { measure, type models, nn, noGrad, scope, type Tensor, type TypedArray, tensor } from "spikeloom";
+import { measure, type models, nn, noGrad, scope, snn, type Tensor, type TypedArray, tensor } from "spikeloom";
 import { type Measurable, measureOn, spread } from "./measured.ts";
 import { pictureOf } from "./picture.ts";
 import { packBits, type ReportAttention, type ReportMemory, type ReportRaster, type ReportRate, type ReportSample } from "./report-data.ts";
@@ -39,12 +39,11 @@ export function recordSpikes(model: nn.Module, input: Tensor): Recording {
   const layers: Recorded[] = [];
   let last: (Pick<Tensor, "shape"> & { values: TypedArray }) | undefined;
   const logits = nn.withForwardHook(
-    (m, _inputs, output) => {
+    (m, [input], output) => {
       const t = output as Tensor;
-      if (!m.children().next().done) return;
-      if (t.dtype !== "spikes") {
+      if (!snn.makesSpikes(m, input, output)) {
         // The tensor itself does not outlive the model's forward.
-        last = t.rank === 3 ? { shape: t.shape, values: t.dataSync() } : undefined;
+        if (m.children().next().done && t.dtype !== "spikes") last = t.rank === 3 ? { shape: t.shape, values: t.dataSync() } : undefined;
         return;
       }
       const [steps, batch] = t.shape as [number, number];

@@ -44,7 +44,7 @@ async function* batches(loader: data.Loader, indices: Int32Array): AsyncGenerato
 export async function measureOn({ model, system, config, loader, sampleShape }: Measurable, images: number): Promise<Measured> {
   const survey = await measure.survey(model, batches(loader, spread(loader.dataset.length, images)));
   const [height, width] = sampleShape.slice(-3) as [number, number];
-  const input = { timeSteps: survey.operations.timeSteps, height, width };
+  const input = { timeSteps: survey.operations.timeSteps, height, width, events: sampleShape.length === 4 };
   const table =
     system.energyTable && ((settings: measure.PresetSettings) => (system as Tabled).energyTable({ ...config }, input, settings));
   return { survey, energy: (options) => survey.energy(options, table) };

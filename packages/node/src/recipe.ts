@@ -47,6 +47,9 @@ const minLr = atLeast(0).default(0);
 /** The rate moves with every step, or with every epoch as timm's does. */
 const per = z.enum(["step", "epoch"]).default("step");
 
+const MILESTONES = "a list of epochs, such as [100, 150]";
+const MIX = "a mapping with mixup or cutmix above 0";
+
 export const recipeSchema = mapping({
   /** Name of the run and of its folder below runs/; the file's name where not given. */
   name: z
@@ -106,7 +109,9 @@ export const recipeSchema = mapping({
         switchProbability: chance.default(0.5),
         /** No more mixing from this epoch on. */
         offEpoch: whole(0).optional(),
-      }).optional(),
+      })
+        .refine(({ mixup, cutmix }) => mixup > 0 || cutmix > 0, MIX)
+        .optional(),
     }).prefault({}),
     /** Only the first so many images, of training and of testing. */
     limit: whole(1).optional(),
@@ -133,8 +138,8 @@ export const recipeSchema = mapping({
             weightDecay: atLeast(0).default(0.01),
             betas: z.tuple([fraction, fraction], "two numbers, such as [0.9, 0.999]").default([0.9, 0.999]),
             eps: above0.default(1e-6),
-            /** Gradients are divided by their common norm over this, where it is larger. */
-            maxGradNorm: above0.default(1),
+            /** Gradients are divided by their common norm over this, where it is larger; 0 for never. */
+            maxGradNorm: atLeast(0).default(1),
           }),
           mapping({
             name: z.literal("sgd"),
@@ -160,7 +165,7 @@ export const recipeSchema = mapping({
             name: z.literal("multistep"),
             ...warmup,
             minLr,
-            milestones: z.array(above0, "a list of epochs, such as [100, 150]").default([]),
+            milestones: z.array(above0, MILESTONES).min(1, MILESTONES),
             decayRate: above0.default(0.1),
             per,
           }),
@@ -237,6 +242,7 @@ export function parseRecipe(source: string, path: string, sets: readonly string[
   for (const set of sets) fromSet.add(applySet(document, set));
 
   const raw = toJs(document, path);
+  nameDefaults(raw);
   const result = recipeSchema.safeParse(raw);
   const problems = result.success ? unknownNames(result.data, known) : result.error.issues.flatMap((issue) => explain(issue, raw));
   if (problems.length || !result.success) {
@@ -259,6 +265,18 @@ function runName(path: string): string {
       .replace(/[^\w.-]/g, "-")
       .replace(/^[.-]+/, "") || "run"
   );
+}
+
+/** The optimiser and the schedule that there are where none is named: `train.optimizer.lr` alone means AdamW's. */
+function nameDefaults(raw: unknown): void {
+  for (const [key, name] of [
+    ["optimizer", "adamw"],
+    ["schedule", "cosine"],
+  ] as const) {
+    const given = valueAt(raw, ["train", key]);
+    if (typeof given === "object" && given !== null && !Array.isArray(given) && !Object.hasOwn(given, "name"))
+      (given as Record<string, unknown>).name = name;
+  }
 }
 
 function toJs(document: Document, path: string): unknown {

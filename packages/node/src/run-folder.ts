@@ -3,7 +3,8 @@
  * last.safetensors (all that a resumed run needs), best.safetensors and model.safetensors (weights alone, under PyTorch's keys, of
  * the best test and of the end), report.html, summary.json. Every file but the logs is written whole or not at all.
  */
-import { appendFileSync, existsSync, readFileSync, rmdirSync, rmSync, truncateSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, readlinkSync, rmdirSync, rmSync, truncateSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { SpikeloomError } from "spikeloom";
 import { createWhole, diskError, makeFolder, readFileChecked, removeLeftovers, removeStale, writeFileAtomic } from "./files.ts";
@@ -45,17 +46,41 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** The living process that a lock names. */
-function ownerOf(lock: string): number | undefined {
+function readText(path: string, fallback: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return fallback;
+  }
+}
+
+/** Which processes a number is one of: this machine's since it started, or a container's. */
+function here(): { host: string; boot: string; space: string } {
+  let space = "-";
+  try {
+    space = readlinkSync("/proc/self/ns/pid");
+  } catch {
+    // Not Linux: there is one space of process numbers.
+  }
+  return { host: hostname(), boot: readText("/proc/sys/kernel/random/boot_id", "-"), space };
+}
+
+/** The living process that a lock names; `elsewhere` where only another machine or container can tell whether it lives. */
+function ownerOf(lock: string): { pid: number; elsewhere?: string } | undefined {
   let text: string;
   try {
     text = readFileSync(lock, "utf8");
   } catch {
     return undefined;
   }
-  const [pid, start] = text.trim().split(" ");
-  const number = Number(pid);
-  return isAlive(number) && (!start || start === startOf(number)) ? number : undefined;
+  const [number, start, host, boot, space] = text.trim().split(" ");
+  const pid = Number(number);
+  const own = here();
+  if (host !== undefined && host !== own.host) return { pid, elsewhere: host };
+  // This machine has been started anew since: nothing of before lives.
+  if (boot !== undefined && boot !== own.boot) return undefined;
+  if (space !== undefined && space !== own.space) return { pid, elsewhere: "another container" };
+  return isAlive(pid) && (!start || start === "-" || start === startOf(pid)) ? { pid } : undefined;
 }
 
 export class RunFolder {
@@ -75,7 +100,7 @@ export class RunFolder {
 
   /** The process that trains in this folder now; undefined where none does. */
   owner(): number | undefined {
-    return ownerOf(join(this.path, LOCK));
+    return ownerOf(join(this.path, LOCK))?.pid;
   }
 
   /**
@@ -85,11 +110,14 @@ export class RunFolder {
     const path = join(this.path, LOCK);
     try {
       makeFolder(this.path);
-      while (!createWhole(path, `${process.pid} ${startOf(process.pid)}`.trim())) {
-        const owner = this.owner();
-        if (owner !== undefined)
+      const { host, boot, space } = here();
+      while (!createWhole(path, [process.pid, startOf(process.pid) || "-", host, boot, space].join(" "))) {
+        const owner = ownerOf(path);
+        if (owner)
           throw new SpikeloomError(
-            `${this.path} is in use: process ${owner} trains in it. Wait for it, or choose another folder (--out DIR)`,
+            owner.elsewhere === undefined
+              ? `${this.path} is in use: process ${owner.pid} trains in it. Wait for it, or choose another folder (--out DIR)`
+              : `${this.path} is in use: process ${owner.pid} on ${owner.elsewhere} trains in it. Wait for it, choose another folder (--out DIR), or, if it is gone, remove ${path}`,
           );
         // Its process is gone (killed, or a machine that died).
         removeStale(path, (lock) => ownerOf(lock) === undefined);

@@ -63,7 +63,7 @@ export function buildModel(recipe: Recipe, set?: Pick<SessionData, "sampleShape"
     ] as const)
       if (config[key] !== undefined && config[key] !== expected)
         throw new SpikeloomError(
-          `model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}: set model.config.${key}=${expected}`,
+          `model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}. Choose data that fits the model, or train one that fits the data (model.config.${key}=${expected})`,
         );
   if (recipe.train.loss.tet && config.tet === false)
     throw new SpikeloomError("train.loss.tet needs the logits of every step: set model.config.tet=true");

@@ -57,15 +57,21 @@ async function loadModel(folder: RunFolder, recipe: Recipe, choice: WeightsChoic
   if (!folder.has(from)) {
     const there = (["weights", "best", "checkpoint"] as const).filter((name) => folder.has(name)).map((name) => FILES[name]);
     throw new SpikeloomError(
-      `${folder.path} holds no ${FILES[from]}: ${there.length ? `it has ${there.join(", ")} (--weights final, best or last)` : "train it first"}`,
+      `${folder.path} holds no ${choice === undefined ? `${FILES.weights} or ${FILES.checkpoint}` : FILES[from]}: ${there.length ? `it has ${there.join(", ")} (--weights final, best or last)` : "train it first"}`,
     );
   }
   const { tensors, metadata } = safetensors.decode(await folder.read(from, "weights"), folder.file(from));
   // A checkpoint holds the model beside the optimiser; where weights are averaged, those are the ones to use.
   const prefix = from === "checkpoint" ? ([...tensors.keys()].some((key) => key.startsWith("ema.")) ? "ema." : "model.") : "";
-  model.loadStateDict(
-    new Map([...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value])) as Weights,
-  );
+  const own = [...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value] as const);
+  try {
+    model.loadStateDict(new Map(own) as Weights);
+  } catch (error) {
+    if (!(error instanceof SpikeloomError)) throw error;
+    throw new SpikeloomError(`${folder.file(from)} does not fit the model of the recipe (${recipe.model.name}): ${error.message}`, {
+      cause: error,
+    });
+  }
   return { model, system, metadata };
 }
 

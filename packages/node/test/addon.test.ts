@@ -26,11 +26,11 @@ it("belongs into the clone's build folder, where this is a clone", () => {
   expect(addonTarget()).toBe(join(cloneRoot() as string, "build/native/spikeloom.node"));
 });
 
-it("is found in the user's cache by version, ABI and processor", async () => {
+it("is found in the user's cache by version and processor, for every Node", async () => {
   const cache = folder();
   vi.stubEnv("SPIKELOOM_NATIVE", "");
   vi.stubEnv("XDG_CACHE_HOME", cache);
-  const own = join(cache, "spikeloom", `${versions()["@spikeloom/cli"]}-napi${process.versions.napi}-${process.platform}-${process.arch}`);
+  const own = join(cache, "spikeloom", `${versions()["@spikeloom/cli"]}-${process.platform}-${process.arch}`);
   mkdirSync(own, { recursive: true });
   writeFileSync(join(own, "spikeloom.node"), "");
   vi.resetModules();

@@ -341,7 +341,7 @@ describe("wrong input", () => {
     expect(await train("--set", "data.name=mnits")).toContain('Did you mean "mnist"?');
     expect(await train("--set", "model.config.embedDim=8")).toContain('unknown setting "embedDim", did you mean "embedDims"?');
     expect(await train("--set", "model.config.embedDims=12")).toContain("embedDims must be a multiple of 8");
-    expect(await train("--set", "model.config.inChannels=3")).toContain("set model.config.inChannels=1");
+    expect(await train("--set", "model.config.inChannels=3")).toContain("train one that fits the data (model.config.inChannels=1)");
     expect(await train("--set", "model.config.numClasses=100")).toContain("set model.config.numClasses=10");
     expect(await fails("train", join(folder(), "none.yml"))).toContain("cannot read recipe");
     const broken = join(folder(), "broken.yml");
@@ -393,7 +393,7 @@ describe("wrong input", () => {
       expect(await fails(...command)).toContain(`${none} holds no run (no recipe.yml in it)`);
     const bare = folder();
     copyFileSync(join(done, "recipe.yml"), join(bare, "recipe.yml"));
-    expect(await fails("eval", bare)).toContain("holds no last.safetensors: train it first");
+    expect(await fails("eval", bare)).toContain("holds no model.safetensors or last.safetensors: train it first");
     expect(await fails("train", "--resume", bare)).toContain("has no checkpoint (last.safetensors) to resume from");
 
     const run = copyOfRun();

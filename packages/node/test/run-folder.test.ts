@@ -1,6 +1,6 @@
 /** A run's folder belongs to one process at a time; a lock whose process is gone does not count. */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SpikeloomError } from "spikeloom";
@@ -36,4 +36,20 @@ it("is taken over from a process that is gone, or a lock that was cut off", () =
     writeFileSync(join(path, "run.lock"), owner);
     expect(() => new RunFolder(path).lock()).not.toThrow();
   }
+});
+
+it("of another machine or container is not taken over: nobody here can tell whether its process lives", () => {
+  const path = join(folder, "c");
+  new RunFolder(path).lock();
+  const lock = join(path, "run.lock");
+  const [pid, start, host, boot, space] = readFileSync(lock, "utf8").split(" ");
+  writeFileSync(lock, [1, start, "another-machine", boot, space].join(" "));
+  expect(() => new RunFolder(path).lock()).toThrow(
+    /in use: process 1 on another-machine trains in it\. .*if it is gone, remove .*run\.lock/,
+  );
+  writeFileSync(lock, [999_999_999, start, host, boot, "pid:[1]"].join(" "));
+  expect(() => new RunFolder(path).lock()).toThrow("on another container");
+  // This machine before it was started anew.
+  writeFileSync(lock, [pid, start, host, "another-boot", space].join(" "));
+  expect(() => new RunFolder(path).lock()).not.toThrow();
 });

@@ -5,6 +5,7 @@
  * epoch.
  */
 
+import { checkOptions, kindOf } from "../runtime/check.ts";
 import { randomness } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import type { Rng, Stream } from "../runtime/random.ts";
@@ -63,6 +64,8 @@ interface Fetched {
 // sample that erases all of 1024 x 1024 x 3 values takes 1.6 million. 2^53 blocks are then enough for 2^32 samples in all epochs.
 const BLOCKS_AN_EPOCH = 2 ** 32;
 const BLOCKS_A_DRAW = 2 ** 21;
+/** Samples of a concurrent dataset that are fetched at a time. */
+const CONCURRENT = 8;
 
 /**
  * An asynchronous iterable of batches. Each `for await (const { x, y } of loader)` hands out the rest of the current epoch: all of
@@ -81,9 +84,22 @@ export class Loader implements AsyncIterable<Batch> {
   #epoch = 0;
   #batch = 0;
   #order: { epoch: number; indices: Int32Array } | undefined;
+  #looping = false;
+  /** Names of the transforms' streams: a second one of a name has its own. */
+  readonly #streams: readonly string[];
+  readonly #batchStreams: readonly string[];
+  readonly #limit = atMost(CONCURRENT);
 
   /** @throws SpikeloomError for a batch size that does not fit the dataset */
   constructor(dataset: Dataset, options: LoaderOptions) {
+    if (typeof dataset?.get !== "function" || !(Number.isSafeInteger(dataset.length) && dataset.length >= 1))
+      throw new SpikeloomError(
+        `Loader: expected a dataset { length >= 1, classes, get(index) }, found ${kindOf(dataset)}${typeof dataset?.get === "function" ? ` of length ${dataset.length}` : ""}.`,
+      );
+    checkOptions("Loader", options, ["batchSize", "shuffle", "dropLast", "transforms", "batchTransforms", "prefetch", "rng"]);
+    for (const transform of [...(options.transforms ?? []), ...(options.batchTransforms ?? [])])
+      if (typeof transform?.apply !== "function" || typeof transform.name !== "string")
+        throw new SpikeloomError(`Loader: expected transforms { name, apply }, found ${kindOf(transform)}.`);
     const { batchSize, dropLast = false, prefetch = 2 } = options;
     if (!Number.isSafeInteger(batchSize) || batchSize < 1)
       throw new SpikeloomError(`Loader: expected batchSize as a whole number >= 1, found ${batchSize}.`);
@@ -95,6 +111,8 @@ export class Loader implements AsyncIterable<Batch> {
     this.batchSize = batchSize;
     this.batches = dropLast ? Math.floor(dataset.length / batchSize) : Math.ceil(dataset.length / batchSize);
     this.#options = options;
+    this.#streams = streamNames(options.transforms ?? []);
+    this.#batchStreams = streamNames(options.batchTransforms ?? []);
     this.#rng = options.rng ?? randomness();
   }
 
@@ -109,6 +127,17 @@ export class Loader implements AsyncIterable<Batch> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
+    if (this.#looping)
+      throw new SpikeloomError("Loader: one loop over it is still running; a second one would take its batches. Make a loader for each.");
+    this.#looping = true;
+    try {
+      yield* this.#loop();
+    } finally {
+      this.#looping = false;
+    }
+  }
+
+  async *#loop(): AsyncGenerator<Batch, void, undefined> {
     // Batches under way, the next one first. Only a dataset that gives promises gains from being asked ahead.
     const ahead = this.dataset.concurrent ? (this.#options.prefetch ?? 2) : 0;
     const coming: Promise<Fetched>[] = [];
@@ -136,6 +165,9 @@ export class Loader implements AsyncIterable<Batch> {
 
   /** A batch of chosen samples, with the transforms (drawn as in the first epoch) and without the batch transforms. The caller owns it. */
   async batchOf(indices: ArrayLike<number>): Promise<Batch> {
+    for (const index of Array.from(indices))
+      if (!Number.isInteger(index) || index < 0 || index >= this.dataset.length)
+        throw new SpikeloomError(`Loader.batchOf: expected samples from 0 to ${this.dataset.length - 1}, found ${index}.`);
     return onDevice(await this.#collate(0, Int32Array.from(indices)));
   }
 
@@ -187,8 +219,8 @@ export class Loader implements AsyncIterable<Batch> {
       fetched.labels.forEach((label, i) => {
         targets[i * classes + label] = 1;
       });
-      for (const transform of batchTransforms) {
-        const rng = placed(this.#rng, `augment.${transform.name}`, (epoch * this.batches + batch) * BLOCKS_A_DRAW);
+      for (const [i, transform] of batchTransforms.entries()) {
+        const rng = placed(this.#rng, this.#batchStreams[i] as string, (epoch * this.batches + batch) * BLOCKS_A_DRAW);
         if (transform.apply(fetched.x, targets, fetched.shape, rng, epoch)) fetched.soft = targets;
       }
     }
@@ -204,11 +236,17 @@ export class Loader implements AsyncIterable<Batch> {
     let sampleShape: readonly number[] = [];
     const put = (sample: Sample, i: number): void => {
       const index = indices[i] as number;
-      for (const transform of transforms) {
+      for (const [t, transform] of transforms.entries()) {
         const place = (epoch * dataset.length + index) * BLOCKS_A_DRAW;
-        sample = transform.apply(sample, placed(this.#rng, `augment.${transform.name}`, place));
+        sample = transform.apply(sample, placed(this.#rng, this.#streams[t] as string, place));
       }
+      if (!isSample(sample ?? undefined))
+        throw new SpikeloomError(
+          `Loader: expected sample ${index} as { data, shape, label } with a Uint8Array or Float32Array of as many values as the shape [H, W, C] or [T, H, W, C] has, found ${kindOf(sample)}${sample?.shape ? ` with ${kindOf(sample.data)} and the shape [${Array.from(sample.shape).join(", ")}]` : ""}.`,
+        );
       const { data, shape, label } = sample;
+      if (!Number.isInteger(label) || label < 0 || label >= dataset.classes)
+        throw new SpikeloomError(`Loader: expected labels from 0 to ${dataset.classes - 1}, found ${label} at sample ${index}.`);
       if (!x) {
         sampleShape = shape;
         x = new Float32Array(count * data.length);
@@ -221,8 +259,8 @@ export class Loader implements AsyncIterable<Batch> {
       scatter(data, x, i, count, shape);
     };
     if (dataset.concurrent) {
-      const samples = await Promise.all(Array.from(indices, (index) => dataset.get(index)));
-      samples.forEach(put);
+      // Each is transformed as it arrives, and few are under way: whole photographs would fill the memory.
+      await Promise.all(Array.from(indices, (index, i) => this.#limit(async () => put(await dataset.get(index), i))));
     } else
       for (let i = 0; i < count; i++) {
         const sample = dataset.get(indices[i] as number);
@@ -257,4 +295,37 @@ function onDevice({ x, shape, soft, labels, indices }: Fetched): Batch {
     labels,
     indices,
   }));
+}
+
+function isSample({ data, shape }: Partial<Sample> = {}): boolean {
+  if (!(data instanceof Uint8Array || data instanceof Float32Array) || !Array.isArray(shape)) return false;
+  return (shape.length === 3 || shape.length === 4) && shape.reduce((a, b) => a * b, 1) === data.length;
+}
+
+/** `augment.NAME` of each, numbered from the second of a name on. */
+function streamNames(transforms: readonly { readonly name: string }[]): string[] {
+  const seen = new Map<string, number>();
+  return transforms.map(({ name }) => {
+    const n = (seen.get(name) ?? 0) + 1;
+    seen.set(name, n);
+    return n === 1 ? `augment.${name}` : `augment.${name}#${n}`;
+  });
+}
+
+/** Runs what it is given, so many at a time; the others wait for their turn. */
+function atMost(limit: number): <R>(work: () => Promise<R>) => Promise<R> {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return async (work) => {
+    if (running >= limit) await new Promise<void>((resolve) => waiting.push(resolve));
+    else running++;
+    try {
+      return await work();
+    } finally {
+      // The place goes to the next in line, or becomes free.
+      const next = waiting.shift();
+      if (next) next();
+      else running--;
+    }
+  };
 }

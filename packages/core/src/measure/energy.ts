@@ -2,7 +2,9 @@
  * Energy, without folklore: operations of every weight layer counted exactly (operations.ts), then priced by a named convention
  * (presets/). Conventions differ in what they count, so a figure means something only beside its rule; every report carries it.
  */
+
 import type { Module } from "../nn/module.ts";
+import { checkOptions, kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { OperationCounter, type OperationOptions, type Operations } from "./operations.ts";
 import { findPreset, settingsOf } from "./presets/index.ts";
@@ -190,6 +192,10 @@ function report(
  *   right after the call.
  */
 export async function energy(model: Module, inputs: Inputs, options: EnergyOptions = {}): Promise<EnergyReport> {
+  checkOptions("measure.energy", options, ["preset", "settings", "costs", "firstLayer", "still", "timeSteps"]);
+  for (const [what, pj] of Object.entries({ mac: options.costs?.mac, ac: options.costs?.ac }))
+    if (options.costs && !(typeof pj === "number" && pj >= 0 && Number.isFinite(pj)))
+      throw new SpikeloomError(`measure.energy: costs.${what} must be a number of picojoules >= 0, found ${kindOf(pj)}`);
   // A wrong name is told before the model runs.
   conventionOf(options);
   const counter = new OperationCounter(options);

@@ -1,8 +1,8 @@
 /** Firing rates: how often the neurons of each spiking layer fire, per step and in total, over any number of batches. */
 import type { Module } from "../nn/module.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { Neuron } from "../spiking/neurons.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { makesSpikes } from "../spiking/neurons.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { type Inputs, type Listener, walk } from "./walk.ts";
 
 export interface FiringRate {
@@ -166,9 +166,7 @@ export function meterNeurons(meter: FiringMeter): Listener {
   let calls = new Map<string, number>();
   return {
     module(name, m, input, output) {
-      // Containers hand on what their last part gave, pools and reshapes what they were given: count only what makes spikes.
-      if (!(output instanceof Tensor) || output.dtype !== "spikes" || !m.children().next().done) return;
-      if (!(m instanceof Neuron) && input instanceof Tensor && input.dtype === "spikes") return;
+      if (!makesSpikes(m, input, output)) return;
       const call = calls.get(name) ?? 0;
       calls.set(name, call + 1);
       meter.add(name, output, `${name} ${call}`);

@@ -118,6 +118,8 @@ export function divide(leading: readonly number[], { steps, samples }: Clock): C
   const split = (t: number, b: number) => ({ steps: t, samples: b, positions: t * b ? all / (t * b) : 0 });
   if (first === steps && second === samples) return split(steps, samples);
   if (first === samples) return split(1, samples);
+  // One step of a recurrent layer: [1, B, ...], T times.
+  if (first === 1 && second === samples) return split(1, samples);
   if (steps * samples > 0 && first % (steps * samples) === 0) return split(steps, samples);
   if (first === steps && second !== undefined) return split(steps, second);
   return split(1, first);

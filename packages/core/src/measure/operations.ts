@@ -167,7 +167,9 @@ function clockOf(input: Tensor, calls: readonly Call[], clock: Clock | undefined
 }
 
 /** A still image is repeated on its way to the first layer: there are T times more values than in the input. */
-function isStill(input: Tensor, { size }: Call, { steps, samples }: Clock): boolean {
+function isStill(input: Tensor, { size, spikes }: Call, { steps, samples }: Clock): boolean {
+  // An encoder's spikes differ from step to step.
+  if (spikes) return false;
   if (size === input.size) return false;
   if (size === input.size * steps) return true;
   return !(input.shape[0] === steps && input.shape[1] === samples);

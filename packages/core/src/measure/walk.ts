@@ -1,5 +1,6 @@
 /** Running a model on batches and listening: what every measurement here has in common. */
 import { type Module, withForwardHook, withTaps } from "../nn/module.ts";
+import { kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { Neuron, Quant } from "../spiking/neurons.ts";
 import { scope } from "../tensor/scope.ts";
@@ -22,6 +23,8 @@ export interface Listener {
 /** Run `model` in eval mode on each batch. A single tensor is run before this returns, so it may be freed right after the call. */
 export async function walk(model: Module, inputs: Inputs, listener: Listener): Promise<void> {
   if (inputs instanceof Tensor) return walkOne(model, inputs, listener);
+  if (typeof inputs !== "object" || inputs === null || !(Symbol.iterator in inputs || Symbol.asyncIterator in inputs))
+    throw new SpikeloomError(`measure: expected a tensor, a list of tensors or a loader to run the model on, found ${kindOf(inputs)}`);
   let batches = 0;
   for await (const batch of inputs) {
     walkOne(model, batch instanceof Tensor ? batch : batch.x, listener);

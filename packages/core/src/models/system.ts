@@ -18,6 +18,8 @@ export interface EnergyInput {
   timeSteps: number;
   height: number;
   width: number;
+  /** Is the input a recording, whose frames differ and are mostly zero? Default false: a still image. */
+  events?: boolean;
 }
 
 /** What the registry knows of a system. `C` is its configuration type. */

@@ -44,12 +44,18 @@ export async function createWasm({ threads }: WasmOptions): Promise<WasmDevice> 
   if (typeof WebAssembly !== "object") throw new SpikeloomError('this host has no WebAssembly: use device: "reference"');
   const binary = await inflate(decodeBase64(WASM_DEFLATED));
   const memory = threads > 1 && (await workersStart()) ? sharedMemory() : undefined;
-  if (memory) {
-    const module = await WebAssembly.compile(binary as Uint8Array<ArrayBuffer>);
-    return new WasmDevice(module, memory, threads);
+  if (memory) return new WasmDevice(await compile(binary), memory, threads);
+  return new WasmDevice(await compile(unshare(binary)), newMemory(false), 1);
+}
+
+async function compile(binary: Uint8Array): Promise<WebAssembly.Module> {
+  try {
+    return await WebAssembly.compile(binary as Uint8Array<ArrayBuffer>);
+  } catch (error) {
+    throw new SpikeloomError(
+      `this host compiles no WebAssembly: ${error instanceof Error ? error.message : error}. A page's content policy must allow it (script-src 'wasm-unsafe-eval'), a browser must know SIMD; or use device: "reference"`,
+    );
   }
-  const module = await WebAssembly.compile(unshare(binary) as Uint8Array<ArrayBuffer>);
-  return new WasmDevice(module, newMemory(false), 1);
 }
 
 class WasmDevice extends CompiledDevice {
@@ -159,6 +165,7 @@ async function workersStart(): Promise<boolean> {
   if (typeof Worker === "undefined") return false;
   const url = URL.createObjectURL(new Blob(["postMessage(0)"], { type: "text/javascript" }));
   let worker: Worker | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     return await new Promise<boolean>((resolve) => {
       worker = new Worker(url);
@@ -167,11 +174,12 @@ async function workersStart(): Promise<boolean> {
         event.preventDefault();
         resolve(false);
       };
-      setTimeout(() => resolve(false), WORKER_START_MS);
+      timer = setTimeout(() => resolve(false), WORKER_START_MS);
     });
   } catch {
     return false;
   } finally {
+    clearTimeout(timer);
     worker?.terminate();
     URL.revokeObjectURL(url);
   }

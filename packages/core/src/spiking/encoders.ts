@@ -96,9 +96,12 @@ export function latency(x: Tensor, steps: number, { code = "linear", threshold, 
   }[code];
   if (!at) wrong(op, "code", `one of "linear", "log", "rc"`, String(code));
   // What fires at step t or before: everything from `from[t]` on.
-  const from = Float64Array.from({ length: steps }, (_, t) =>
-    t === steps - 1 && code !== "rc" ? least : Math.max(least, floatFrom(at(t + 0.5), t % 2 === 1)),
-  );
+  const from = Float64Array.from({ length: steps }, (_, t) => {
+    if (t === steps - 1 && code !== "rc") return least;
+    const value = at(t + 0.5);
+    // Nothing fires earlier than x = 1 does.
+    return value > 1 ? Number.POSITIVE_INFINITY : Math.max(least, floatFrom(value, t % 2 === 1));
+  });
   return encoded(() => {
     const begun = ge(reshape(x, [1, ...x.shape]), tensor(from, [steps, ...x.shape.map(() => 1)]));
     if (steps === 1) return spikesWhere(begun);

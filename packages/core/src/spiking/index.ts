@@ -12,6 +12,7 @@ export {
   type IntegerOptions,
   LIF,
   type LIFOptions,
+  makesSpikes,
   Neuron,
   type NeuronOptions,
   type NeuronOutput,

@@ -8,6 +8,7 @@
  */
 
 import { Module, Parameter } from "../nn/module.ts";
+import { checkOptions, kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { CHARGE, CURRENT, FIRE, NEURON_LIMITS, ORDER, RESET } from "../runtime/kernel-table.ts";
 import { log } from "../runtime/math.ts";
@@ -17,7 +18,7 @@ import { expand } from "../tensor/ops/layout.ts";
 import { keep, scope } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, sizeOf, wrong } from "../tensor/shape.ts";
 import { applyMany, isCheckpointed, type OpDefinition } from "../tensor/tape.ts";
-import { empty, emptySpikes, full, type PendingAffine, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { empty, emptySpikes, full, type PendingAffine, Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { openWindow, type Surrogate, sigmoid, window } from "./surrogate.ts";
 
 /** What a neuron gives when its state is asked for too. */
@@ -274,6 +275,26 @@ export function checkState(op: string, state: Tensor, expected: Shape): void {
   if (state.dtype !== "f32") wrong(op, "state", "of dtype f32", state.dtype);
 }
 
+/** Names of the options that every neuron takes, for messages. */
+export const NEURON_OPTIONS = [
+  "carry",
+  "name",
+  "vThreshold",
+  "vReset",
+  "reset",
+  "detachReset",
+  "comparison",
+  "order",
+  "surrogate",
+] as const;
+const LEAK_OPTIONS = [...NEURON_OPTIONS, "tau", "beta", "decayInput", "vRest"] as const;
+
+/** Check that switches are true or false. */
+export function checkFlags(label: string, flags: Readonly<Record<string, unknown>>): void {
+  for (const [argument, value] of Object.entries(flags))
+    if (value !== undefined && typeof value !== "boolean") wrong(label, argument, "true or false", kindOf(value));
+}
+
 export interface NeuronOptions extends StateOptions {
   /** Default 1. */
   vThreshold?: number | undefined;
@@ -314,6 +335,7 @@ function settingsOf(kind: string, label: string, options: NeuronOptions, membran
   const reset = options.reset ?? (options.vReset === null ? "soft" : "hard");
   const vReset = reset === "hard" ? (options.vReset ?? 0) : 0;
   const { levels = 1, norm = 1, rounding, current = "jump" } = membrane;
+  checkFlags(label, { detachReset });
   if (typeof surrogate !== "object" || surrogate === null || !("kind" in surrogate && "p0" in surrogate))
     wrong(
       label,
@@ -346,6 +368,14 @@ function settingsOf(kind: string, label: string, options: NeuronOptions, membran
     detach: detachReset ? 1 : 0,
     scale: 1 / norm,
   };
+}
+
+/**
+ * Does this module make spikes? Neurons do; containers hand on what their last part gave, pools and reshapes what they were given.
+ */
+export function makesSpikes(m: Module, input: unknown, output: unknown): output is Tensor {
+  if (!(output instanceof Tensor) || output.dtype !== "spikes") return false;
+  return m instanceof Neuron || (Boolean(m.children().next().done) && !(input instanceof Tensor && input.dtype === "spikes"));
 }
 
 /** A neuron that the kernels know. */
@@ -398,6 +428,7 @@ export abstract class BuiltIn extends Neuron {
 /** Integrate and fire: H = V + X. */
 export class IF extends BuiltIn {
   constructor(options: NeuronOptions = {}) {
+    checkOptions("IF", options, NEURON_OPTIONS);
     super("IF", options, { charge: "integrate", r: 0 });
   }
 }
@@ -414,6 +445,7 @@ export interface LIFOptions extends NeuronOptions {
 }
 
 function leakOf(label: string, { tau, beta, decayInput = true, vRest }: LIFOptions): Membrane {
+  checkFlags(label, { decayInput });
   if (beta !== undefined) {
     if (tau !== undefined) wrong(label, "tau and beta", "given one at most", "both");
     if (!(beta >= 0 && beta <= 1)) wrong(label, "beta", "from 0 to 1", String(beta));
@@ -427,6 +459,7 @@ function leakOf(label: string, { tau, beta, decayInput = true, vRest }: LIFOptio
 /** Leaky integrate and fire. */
 export class LIF extends BuiltIn {
   constructor(options: LIFOptions = {}) {
+    checkOptions("LIF", options, LEAK_OPTIONS);
     super("LIF", options, leakOf("LIF", options));
   }
 }
@@ -444,6 +477,8 @@ export class PLIF extends BuiltIn {
   w: Parameter;
 
   constructor(options: PLIFOptions = {}) {
+    checkOptions("PLIF", options, [...NEURON_OPTIONS, "initTau", "decayInput", "vRest"]);
+    checkFlags("PLIF", { decayInput: options.decayInput });
     const { initTau = 2, decayInput = true, vRest } = options;
     super("PLIF", options, { charge: decayInput ? "leakInput" : "leak", r: 1 / initTau, vRest });
     if (!(initTau > 1 && initTau < Infinity)) wrong(this.label, "initTau", "a finite number above 1", String(initTau));
@@ -476,6 +511,7 @@ const windowOf = (levels: number, rounding: "even" | "up"): Surrogate => (roundi
  */
 export class ILIF extends BuiltIn {
   constructor(options: ILIFOptions = {}) {
+    checkOptions("ILIF", options, [...LEAK_OPTIONS, "levels", "norm", "rounding"]);
     const { levels = 4, norm = 1, rounding = "even" } = options;
     const leak = options.tau === undefined && options.beta === undefined ? { ...options, beta: 0.25 } : options;
     const reset = options.reset ?? (typeof options.vReset === "number" ? "hard" : "soft");

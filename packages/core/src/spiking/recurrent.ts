@@ -4,12 +4,13 @@
  */
 import { Linear } from "../nn/linear.ts";
 import { Module, Parameter } from "../nn/module.ts";
+import { checkOptions } from "../runtime/check.ts";
 import { add, mul, pack, toDense } from "../tensor/ops/elementwise.ts";
 import { concat, narrow, reshape, unsqueeze } from "../tensor/ops/layout.ts";
 import { scope } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, wrong } from "../tensor/shape.ts";
 import { ones, type Tensor, zeros } from "../tensor/tensor.ts";
-import { checkState, LIF, type LIFOptions, Neuron, type NeuronOutput, type StateOptions, stepsOf } from "./neurons.ts";
+import { checkState, LIF, type LIFOptions, NEURON_OPTIONS, Neuron, type NeuronOutput, type StateOptions, stepsOf } from "./neurons.ts";
 
 /**
  * A neuron with feedback. Before the first step the layer has not fired: its spikes are 0.
@@ -98,7 +99,9 @@ export class RLIF extends Recurrent {
   protected readonly features: number;
   protected readonly spiking: LIF;
 
-  constructor({ features, allToAll = true, bias = true, carry, name, ...options }: RLIFOptions) {
+  constructor(given: RLIFOptions) {
+    checkOptions("RLIF", given, [...NEURON_OPTIONS, "tau", "beta", "decayInput", "vRest", "features", "allToAll", "bias"]);
+    const { features, allToAll = true, bias = true, carry, name, ...options } = given;
     super("RLIF", { carry, name });
     if (!Number.isInteger(features) || features < 1) wrong(this.label, "features", "an integer >= 1", String(features));
     this.features = features;

@@ -3,12 +3,13 @@
  * differ in what meets what within a step; each difference is an option, and the defaults are snnTorch's.
  */
 import { Parameter } from "../nn/module.ts";
+import { checkOptions } from "../runtime/check.ts";
 import type { CURRENT } from "../runtime/kernel-table.ts";
 import { affine, clamp } from "../tensor/ops/elementwise.ts";
 import { expand } from "../tensor/ops/layout.ts";
 import { type Shape, wrong } from "../tensor/shape.ts";
 import { full, type Tensor } from "../tensor/tensor.ts";
-import { BuiltIn, type NeuronOptions } from "./neurons.ts";
+import { BuiltIn, checkFlags, NEURON_OPTIONS, type NeuronOptions } from "./neurons.ts";
 import { snntorch } from "./surrogate.ts";
 
 export interface SynapticOptions extends NeuronOptions {
@@ -50,6 +51,9 @@ export class Synaptic extends BuiltIn {
   private readonly decay: number;
 
   constructor(options: SynapticOptions) {
+    const own = ["alpha", "beta", "learnAlpha", "learnBeta", "current", "decayInput", "vRest"] as const;
+    checkOptions("Synaptic", options, [...NEURON_OPTIONS, ...own]);
+    checkFlags("Synaptic", { learnAlpha: options.learnAlpha, learnBeta: options.learnBeta, decayInput: options.decayInput });
     const { alpha, beta, learnAlpha = false, learnBeta = false, current = "jump", decayInput = false, vRest = 0 } = options;
     const given: NeuronOptions = {
       ...options,

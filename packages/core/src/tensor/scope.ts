@@ -29,8 +29,11 @@ export function scope<R>(fn: () => R): R {
   let result: R;
   try {
     result = fn();
-    if (result instanceof Promise)
+    if (result instanceof Promise) {
+      // Its tensors are about to be freed: that it fails of that is no second error.
+      result.catch(() => {});
       throw new SpikeloomError("scope: the function must be synchronous, found one that returns a promise. Read values after the scope");
+    }
   } catch (error) {
     active = outer;
     for (const t of mine) if (!t.kept) t.dispose();

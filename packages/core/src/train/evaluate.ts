@@ -1,6 +1,7 @@
 /** Evaluation: loss, accuracy and confusion matrix of a classifier over a dataset. */
 import type { Loader } from "../data/loader.ts";
 import type { Module } from "../nn/module.ts";
+import { randomness } from "../runtime/engine.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { scope } from "../tensor/scope.ts";
 import { noGrad } from "../tensor/tape.ts";
@@ -38,6 +39,8 @@ export async function evaluate(
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   const predictions: number[] = [];
   const restore = model.modes();
+  // A test changes nothing of the training: draws made in it (an encoder's) are given back.
+  const draws = randomness().state();
   let total = 0;
   let correct = 0;
   let correct5 = 0;
@@ -70,6 +73,7 @@ export async function evaluate(
     }
   } finally {
     restore();
+    randomness().restore(draws);
   }
   const samples = predictions.length;
   return {
@@ -83,7 +87,7 @@ export async function evaluate(
   };
 }
 
-/** The largest entry of a row of logits, and how many entries are above that of the label (an equal one that stands before it is). */
+/** The largest entry of a row of logits, and how many entries are above that of the label (an equal one that stands before it is; where the label's is NaN, all). */
 function place(row: Float32Array | Float64Array, label: number): { guess: number; rank: number } {
   let guess = 0;
   let rank = 0;
@@ -91,7 +95,7 @@ function place(row: Float32Array | Float64Array, label: number): { guess: number
   for (let k = 0; k < row.length; k++) {
     const value = row[k] as number;
     if (value > (row[guess] as number)) guess = k;
-    if (value > own || (value === own && k < label)) rank++;
+    if (!(value <= own) || (value === own && k < label)) rank++;
   }
   return { guess, rank };
 }

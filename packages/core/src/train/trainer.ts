@@ -5,21 +5,22 @@
  * A run is a pure function of its seed: everything that decides the next step (weights, optimiser moments, random streams,
  * place in the data) is in `checkpoint()`, and a trainer that restores it goes on bit for bit.
  */
-import type { Batch, Loader, LoaderState } from "../data/loader.ts";
+import { type Batch, Loader, type LoaderState } from "../data/loader.ts";
 import { type NdArray, toFloat64 } from "../formats/array.ts";
 import * as safetensors from "../formats/safetensors.ts";
 import { crc32 } from "../formats/zip.ts";
-import { type Module, StateBuffer, withForwardHook } from "../nn/module.ts";
-import type { EMA } from "../optim/ema.ts";
-import { clipGradNorm, gradNorm, type Optimizer } from "../optim/optimizer.ts";
+import { Module, StateBuffer, withForwardHook } from "../nn/module.ts";
+import { EMA } from "../optim/ema.ts";
+import { clipGradNorm, gradNorm, Optimizer } from "../optim/optimizer.ts";
 import { lrAt, type Schedule } from "../optim/schedule.ts";
-import { kindOf } from "../runtime/check.ts";
+import { checkOptions, kindOf } from "../runtime/check.ts";
 import type { TypedArray } from "../runtime/device.ts";
 import { engineInfo, randomness } from "../runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../runtime/error.ts";
 import { forcedImplementations, type ImplementationChoice } from "../runtime/implementations.ts";
 import { kernelTableHash } from "../runtime/kernel-table.ts";
 import type { RngState } from "../runtime/random.ts";
+import { makesSpikes, Neuron } from "../spiking/neurons.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { spikeStats } from "../tensor/ops/spikes.ts";
 import { detachedScope, keep, scope } from "../tensor/scope.ts";
@@ -135,11 +136,33 @@ export class Trainer {
   private totals: Totals = { ...NOTHING };
 
   constructor(options: TrainerOptions) {
+    checkOptions("Trainer", options, [
+      ...(["model", "loader", "testLoader", "evalEvery", "optimizer", "schedule", "epochs", "loss"] as const),
+      ...(["clipNorm", "accumulate", "schedulePer", "ema", "rateEvery", "signal"] as const),
+    ]);
+    for (const [key, kind, required] of [
+      ["model", Module, true],
+      ["loader", Loader, true],
+      ["testLoader", Loader, false],
+      ["optimizer", Optimizer, true],
+      ["ema", EMA, false],
+    ] as const)
+      if ((required || options[key] !== undefined) && !(options[key] instanceof kind))
+        throw new SpikeloomError(`Trainer: ${key} must be of the class ${kind.name}, found ${kindOf(options[key])}`);
+    if (typeof options.schedule !== "object" || options.schedule === null)
+      throw new SpikeloomError(
+        `Trainer: schedule must be an object such as { name: "cosine", lr, epochs }, found ${kindOf(options.schedule)}`,
+      );
     this.options = options;
     for (const key of ["epochs", "accumulate", "evalEvery"] as const) {
       const value = options[key] ?? 1;
       if (!Number.isInteger(value) || value < 1) throw new SpikeloomError(`Trainer: ${key} must be a positive integer, found ${value}`);
     }
+    for (const [name, m] of options.model.namedModules())
+      if (m instanceof Neuron && m.carry)
+        throw new SpikeloomError(
+          `Trainer: "${name}" carries its state from batch to batch, which no checkpoint holds and every test would disturb. Leave carry out, or write the loop yourself`,
+        );
   }
 
   /** Batches done so far. */
@@ -219,7 +242,7 @@ export class Trainer {
     const { value, correct } = restoring(rewind, () => {
       const logits: Tensor = measured
         ? withForwardHook(
-            (m, _i, out) => countSpikes(m, out, rates),
+            (m, [x], out) => countSpikes(m, x, out, rates),
             () => model.forward(input),
           )
         : model.forward(input);
@@ -459,17 +482,17 @@ function isWhole({ step, testing, updates, emaUpdates, totals, loader, rng }: Ch
   );
 }
 
-/** CRC-32 of everything but the tensors' values: a flipped bit in a name, a number or a position would be believed. */
+/** CRC-32 of all that the file says: a flipped bit in a name, a number or a weight would be believed. */
 function checksum(tensors: ReadonlyMap<string, NdArray>, state: string): string {
-  const list = [...tensors].map(([key, { dtype, shape }]) => `${key} ${dtype} ${shape.join()}`).sort();
+  const values = ({ data }: NdArray) => crc32(new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength));
+  const list = [...tensors].map(([key, a]) => `${key} ${a.dtype} ${a.shape.join()} ${values(a)}`).sort();
   return crc32(new TextEncoder().encode([...list, state].join("\n")))
     .toString(16)
     .padStart(8, "0");
 }
 
-/** Neurons are modules without parts of their own; a container that hands their spikes on is not counted again. */
-function countSpikes(module: Module, output: unknown, into: { spikes: number; neurons: number }): void {
-  if (!(output instanceof Tensor) || output.dtype !== "spikes" || !module.children().next().done) return;
+function countSpikes(module: Module, input: unknown, output: unknown, into: { spikes: number; neurons: number }): void {
+  if (!makesSpikes(module, input, output)) return;
   into.spikes += spikeStats(output).nonZero;
   into.neurons += output.size;
 }

@@ -154,7 +154,7 @@ describe("data that arrives late", () => {
     const loader = new Loader(late(dataset(22), log), { ...options(), prefetch: 2 });
     const expected = await all(new Loader(dataset(22), options()));
     expect(await all(loader)).toEqual(expected);
-    expect(log.most).toBe(12);
+    expect(log.most).toBe(8);
     expect([...log.started].sort((a, b) => a - b)).toEqual(Array.from({ length: 22 }, (_, i) => i));
     const none = { started: [] as number[], most: 0 };
     await all(new Loader(late(dataset(22), none), { ...options(), prefetch: 0 }));
@@ -192,6 +192,52 @@ test("samples of two shapes in a batch are an error that tells which", async () 
     get: (i) => ({ data: new Uint8Array(4 + 2 * i), shape: [2, 2 + i, 1], label: 0 }),
   };
   await expect(all(new Loader(mixed, { batchSize: 2 }))).rejects.toThrow(/found \[2, 2, 1\] and, at sample 1, \[2, 3, 1\]/);
+});
+
+test("two transforms of one name draw for themselves", async () => {
+  const loader = new Loader(dataset(1), { batchSize: 1, transforms: [noise], rng: new Rng(1) });
+  const twice = new Loader(dataset(1), { batchSize: 1, transforms: [noise, noise], rng: new Rng(1) });
+  const [[once], [both]] = [await all(loader), await all(twice)];
+  const [a, b] = [once?.x as number[], both?.x as number[]];
+  const first = a.map((v, i) => v - i);
+  const second = b.map((v, i) => v - (a[i] as number));
+  expect(first.some((v, i) => Math.abs(v - (second[i] as number)) > 1e-3)).toBe(true);
+});
+
+describe("what the loader does not believe", () => {
+  const own = (change: object): Dataset => ({
+    length: 3,
+    classes: 3,
+    get: () => ({ data: new Uint8Array(6), shape: [3, 2, 1], label: 0, ...change }),
+  });
+  test.each<[string, object, RegExp]>([
+    ["a label that is no class", { label: 3 }, /expected labels from 0 to 2, found 3 at sample 0/],
+    ["a label below 0", { label: -1 }, /found -1 at sample 0/],
+    ["a shape of another size", { shape: [7, 8, 1] }, /expected sample 0 as .* with an Uint8Array of 6 and the shape \[7, 8, 1\]/],
+    ["numbers in a list", { data: [1, 2, 3, 4, 5, 6] }, /found an object with an array of 6/],
+  ])("%s", async (_, change, message) => {
+    await expect(all(new Loader(own(change), { batchSize: 2 }))).rejects.toThrow(message);
+    await expect(all(new Loader(own(change), { batchSize: 2 }))).rejects.toBeInstanceOf(SpikeloomError);
+  });
+
+  test("a sample beyond the last, nothing for a sample, a data set without samples", async () => {
+    await expect(new Loader(dataset(4), { batchSize: 2 }).batchOf([0, 77])).rejects.toThrow("expected samples from 0 to 3, found 77");
+    const nothing = { ...own({}), get: () => undefined as unknown as never };
+    await expect(all(new Loader(nothing, { batchSize: 2 }))).rejects.toThrow(/expected sample 0 as/);
+    expect(() => new Loader({ ...own({}), length: 0 }, { batchSize: 2 })).toThrow("length 0");
+    expect(() => new Loader({} as Dataset, { batchSize: 2 })).toThrow("expected a dataset");
+    expect(() => new Loader(dataset(4), { batchsize: 2 } as never)).toThrow('did you mean "batchSize"?');
+  });
+
+  test("a second loop while one is running", async () => {
+    const loader = new Loader(dataset(8), { batchSize: 4 });
+    for await (const { indices } of loader) {
+      expect(indices[0]).toBe(0);
+      await expect(all(loader)).rejects.toThrow("one loop over it is still running");
+      break;
+    }
+    expect((await all(loader)).length).toBe(1);
+  });
 });
 
 describe("a batch transform", () => {

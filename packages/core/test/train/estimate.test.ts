@@ -3,10 +3,9 @@ import { describe, expect, it } from "vitest";
 import { Loader } from "../../src/data/loader.ts";
 import { BatchNorm2d } from "../../src/nn/index.ts";
 import { memoryInfo, randomness } from "../../src/runtime/engine.ts";
-import { LIF } from "../../src/spiking/index.ts";
 import { estimateMemory } from "../../src/train/estimate.ts";
 import { compiledDevices } from "../gradcheck.ts";
-import { advance, averaged, images, lamb, Net, type Setup, STANDARD, sgd, tinySdt, trainer, weights } from "./support.ts";
+import { advance, averaged, images, lamb, type Setup, STANDARD, sgd, tinySdt, trainer, weights } from "./support.ts";
 
 const MIB = 2 ** 20;
 
@@ -54,15 +53,10 @@ it("counts parameters, optimiser and gradients, and adds to what the process has
   expect(e.rssBytes - (await estimateMemory(t, 0)).rssBytes).toBe(100 * MIB);
 });
 
-class Carrying extends Net {
-  override lif = new LIF({ carry: "detached" });
-}
-
 describe("leaves no trace", () => {
   it.each<[string, Setup]>([
     ["of a fresh run", { testLoader: tests(12, 5) }],
     ["with dropout, augmentation, accumulation and averages", { shift: 1, accumulate: 2, ema: averaged, testLoader: tests(12, 5) }],
-    ["in layers that carry state", { model: () => new Carrying() }],
   ])("%s", async (_, setup) => {
     const plain = await trainer(setup);
     await advance(plain);

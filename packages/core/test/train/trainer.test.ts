@@ -4,13 +4,17 @@ import { describe, expect, it } from "vitest";
 import { Loader } from "../../src/data/loader.ts";
 import { mixup } from "../../src/data/transforms/mixup.ts";
 import * as safetensors from "../../src/formats/safetensors.ts";
-import type { Module, Parameter } from "../../src/nn/module.ts";
+import * as nn from "../../src/nn/index.ts";
+import { type Module, type Parameter, withForwardHook } from "../../src/nn/module.ts";
+import { SGD } from "../../src/optim/index.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../../src/runtime/error.ts";
+import * as snn from "../../src/spiking/index.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { evaluate } from "../../src/train/evaluate.ts";
-import type { EpochEvent, StepEvent, TrainEvent, Trainer } from "../../src/train/trainer.ts";
+import { type EpochEvent, type StepEvent, type TrainEvent, Trainer } from "../../src/train/trainer.ts";
 import { ADDON, compiledDevices } from "../gradcheck.ts";
-import { adamw, advance, averaged, images, lamb, type Setup, STANDARD, sgd, tinySdt, trainer, weights } from "./support.ts";
+import { adamw, advance, averaged, images, lamb, Net, type Setup, STANDARD, sgd, tinySdt, trainer, weights } from "./support.ts";
 
 const NETS: [string, Setup][] = [
   ["Conv-BN-LIF-Linear", {}],
@@ -114,6 +118,63 @@ describe("a run", () => {
     expect((await evaluate(t.options.model, setup.testLoader as Loader)).loss).not.toBe(loss);
   });
 
+  it("is not changed by its tests, nor by one that was broken off, where a forward draws", async () => {
+    class Poisson extends Net {
+      override forward(x: Tensor): Tensor {
+        return super.forward(snn.poisson(x.clamp(0, 1), 1).sum(0));
+      }
+    }
+    const setup: Setup = { model: () => new Poisson(), samples: 32 };
+    const testLoader = () => new Loader(images(20, 9), { batchSize: 5, transforms: STANDARD });
+    const plain = await trainer(setup);
+    await advance(plain);
+    const expected = weights(plain.options.model);
+    const tested = await trainer({ ...setup, testLoader: testLoader() });
+    const test = (await events(tested)).flatMap((e) => (e.type === "epoch" ? [e.test?.loss] : []));
+    expect(weights(tested.options.model)).toEqual(expected);
+
+    const control = new AbortController();
+    const first = await trainer({ ...setup, testLoader: testLoader(), signal: control.signal });
+    await expect(
+      (async () => {
+        for await (const event of first.run()) {
+          if (event.type === "step" && first.steps === 2) setTimeout(() => control.abort(), 0);
+          await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+      })(),
+    ).rejects.toThrow("abort");
+    const saved = first.checkpoint();
+    const second = await trainer({ ...setup, testLoader: testLoader() });
+    second.restore(saved);
+    const rest = (await events(second)).flatMap((e) => (e.type === "epoch" ? [e.test?.loss] : []));
+    expect(rest).toEqual(test.slice(-rest.length));
+    expect(weights(second.options.model)).toEqual(expected);
+  });
+
+  it("reports the firing rate that measure gives: pools and reshapes are no neurons", async () => {
+    const t = await trainer({ samples: 16, epochs: 1, rateEvery: 1, optimizer: (model) => new SGD(model.parameters(), { lr: 1e-12 }) });
+    const { x, y } = await t.options.loader.batchOf(Array.from({ length: 16 }, (_, i) => i));
+    const running: boolean[] = [];
+    const [step] = await events(t);
+    // In training mode, as the step was: measure runs in eval mode, where the norm has other statistics.
+    let spikes = 0;
+    let neurons = 0;
+    t.options.model.train();
+    withForwardHook(
+      (m, _i, out) => {
+        if (!(m instanceof snn.LIF)) return;
+        running.push(true);
+        spikes += Array.from((out as Tensor).dataSync()).reduce((a, b) => a + b, 0);
+        neurons += (out as Tensor).size;
+      },
+      () => t.options.model.forward(x),
+    );
+    expect(running.length).toBe(1);
+    expect((step as StepEvent).firingRate).toBeCloseTo(spikes / neurons, 3);
+    x.dispose();
+    y.dispose();
+  });
+
   it("with accumulated batches makes the steps of a run with large ones", async () => {
     // With batch norm in eval mode and no dropout, the mean of two batches' gradients is the gradient of both.
     const model = () => {
@@ -139,6 +200,17 @@ describe("a run", () => {
     const large = await final({ batchSize: 16 });
     const small = await final({ batchSize: 8, accumulate: 2 });
     for (const [key, values] of Object.entries(large)) values.forEach((v, i) => expect(small[key]?.[i], `${key} ${i}`).toBeCloseTo(v, 9));
+  });
+
+  it("refuses what is no model, loader or average, unknown options, and neurons that carry their state", async () => {
+    const { options } = await trainer();
+    const wrong = (change: object) => () => new Trainer({ ...options, ...change });
+    expect(wrong({ ema: 0.9 })).toThrow("Trainer: ema must be of the class EMA, found 0.9");
+    expect(wrong({ model: undefined })).toThrow("Trainer: model must be of the class Module");
+    expect(wrong({ schedule: "cosine" })).toThrow("Trainer: schedule must be an object");
+    expect(wrong({ epoch: 4 })).toThrow('did you mean "epochs"?');
+    const carrying = new nn.Sequential(new snn.LIF({ carry: "detached" }));
+    expect(wrong({ model: carrying })).toThrow('"0" carries its state');
   });
 
   it.each([
@@ -290,6 +362,19 @@ describe("a checkpoint that is wrong changes nothing:", () => {
         expect(() => t.restore(bad, "a.safetensors"), `byte ${at}, bit ${bit}`).toThrow(FormatError);
       }),
       { seed: 1, numRuns: 300 },
+    );
+    expect(t.checkpoint()).toEqual(before);
+  });
+
+  it("a flipped bit in a weight, a moment or anything else", async () => {
+    const { t, good, before } = await started();
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 8 * good.length - 1 }), (bit) => {
+        const bad = good.slice();
+        bad[bit >> 3] = (bad[bit >> 3] as number) ^ (1 << (bit & 7));
+        expect(() => t.restore(bad, "a.safetensors"), `bit ${bit}`).toThrow(SpikeloomError);
+      }),
+      { seed: 2, numRuns: 100, examples: [[8 * (good.length - 9)]] },
     );
     expect(t.checkpoint()).toEqual(before);
   });

@@ -1,5 +1,5 @@
 /** `spikeloom measure`: firing rates, operations, sparsity, footprint, and energy under the papers' conventions side by side. */
-import { measure, models } from "spikeloom";
+import { measure, models, SpikeloomError } from "spikeloom";
 import { writeFileAtomic } from "../files.ts";
 import { conventionFrom, measureOn } from "../measured.ts";
 import { bytes, count, energy as joules, percent, times } from "../report/format.ts";
@@ -18,6 +18,8 @@ export interface MeasureOptions extends TrainedOptions {
 }
 
 export async function run({ json, csv, images = 100, firstLayer = "T", preset = [], ...options }: MeasureOptions): Promise<void> {
+  if (json && csv === "-")
+    throw new SpikeloomError("measure: --json and --csv - would both write to the standard output. Name a file for one of them");
   const asked = (preset.length ? preset : ["plain"]).map(conventionFrom);
   const { recipe, set, model, system, folder } = await openTrained(options);
   const { config } = models.resolveModel(recipe.model.name, recipe.model.config);

@@ -1,5 +1,5 @@
 /** `spikeloom predict`: what a run's network takes images for, what each costs, and a page or picture of its spikes for each. */
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
 import { SpikeloomError } from "spikeloom";
 import { diskError, makeFolder, writeFileAtomic } from "../files.ts";
@@ -64,7 +64,7 @@ export async function run({ images, invert, top = 3, json, picture, ...options }
   } else if (rule) console.log(`rule "${rule.preset}": ${rule.rule}`);
   const [first] = failures;
   if (!first) return;
-  const what = images.length > 1 ? `${failures.length} of ${images.length} images went wrong\n` : "";
+  const what = images.length > 1 ? `${failures.length} of ${images.length} images have errors\n` : "";
   throw new SpikeloomError(what ? `${what}${failures.map(({ message }) => `  ${message}`).join("\n")}` : first.message);
 }
 
@@ -100,10 +100,11 @@ async function write(path: string, prediction: Prediction, source: PredictionSou
   const content = extname(path).toLowerCase() === ".png" ? predictionPng(prediction) : renderPrediction(prediction, source);
   try {
     makeFolder(dirname(path));
+    await writeFileAtomic(path, content);
   } catch (error) {
-    throw diskError(error, `cannot make the folder ${dirname(path)} (--picture names another, --no-picture writes none)`);
+    const { message, cause } = diskError(error, `cannot make the folder ${dirname(path)}`);
+    throw new SpikeloomError(`${message} To write elsewhere: --picture; nothing: --no-picture.`, { cause: cause ?? error });
   }
-  await writeFileAtomic(path, content);
 }
 
 /**
@@ -128,5 +129,5 @@ function placesFor(images: readonly string[], picture: string): string[] {
 }
 
 function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  return existsSync(path) && statSync(path).isDirectory();
 }

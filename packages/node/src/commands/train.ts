@@ -207,7 +207,8 @@ async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions)
 /** The folder of that name, or with the first number behind it, that holds no run yet. */
 function unused(path: string): RunFolder {
   let folder = new RunFolder(path);
-  for (let n = 2; folder.has("recipe") || folder.has("checkpoint") || folder.has("weights"); n++) folder = new RunFolder(`${path}-${n}`);
+  for (let n = 2; folder.owner() !== undefined || folder.has("recipe") || folder.has("checkpoint") || folder.has("weights"); n++)
+    folder = new RunFolder(`${path}-${n}`);
   return folder;
 }
 

@@ -91,7 +91,7 @@ img { image-rendering: pixelated; }
 .verdict .cards { margin: 0 0 10px; } .verdict > div { min-width: 0; }
 .seen img { display: block; width: 100%; height: auto; border: 1px solid var(--line); border-radius: 8px; }
 .seen figcaption { font-weight: 400; font-size: .84rem; color: var(--soft); margin-top: 6px; overflow-wrap: anywhere; }
-.scores { width: 100%; } .scores .meter { min-width: 120px; } .scores .first { font-weight: 650; } .scores .first i { background: var(--accent); }
+.scores { width: 100%; } .scores .meter { min-width: 120px; } .scores td:last-child { width: 62%; } .scores .first { font-weight: 650; } .scores .first i { background: var(--accent); }
 .scores small { display: block; color: var(--soft); } .scores tbody th { max-width: 40vw; min-width: 66px; overflow-wrap: anywhere; white-space: normal; }
 .note { border-left: 3px solid var(--s2); padding: 2px 0 2px 12px; margin: 0 0 12px; font-size: .93rem; }
 .spikes td { padding: 3px 4px; } .spikes thead th { text-align: left; padding: 4px; } .spikes img { display: block; width: 84px; height: auto; border-radius: 3px; }

@@ -21,7 +21,15 @@ export const sdt: EnergyPreset = {
     if (l.last && l.type === "Linear") return undefined;
     if (l.first) {
       const once = isOnce(l, convention);
-      return price(l, convention, l.denseOps * (once ? 1 : l.timeSteps), 0, `MAC: FL x ${once ? "1" : `T (${l.timeSteps})`}`);
+      // R = 1 for a still image; frames of events are mostly zero.
+      const rate = l.still ? 1 : l.nonZero;
+      return price(
+        l,
+        convention,
+        l.denseOps * rate * (once ? 1 : l.timeSteps),
+        0,
+        `MAC: ${l.still ? "" : "R x "}FL x ${once ? "1" : `T (${l.timeSteps})`}`,
+      );
     }
     return price(l, convention, 0, l.timeSteps * l.nonZero * l.denseOps, `AC: R x T (${l.timeSteps}) x FL`);
   },

@@ -22,7 +22,11 @@ export interface SDTEnergySettings {
 const half = (size: number) => Math.floor((size - 1) / 2) + 1;
 
 /** The table of a configuration for an input of that size. */
-export function energyTable(config: SDTConfig, { timeSteps, height, width }: EnergyInput, settings: SDTEnergySettings = {}): EnergyTable {
+export function energyTable(
+  config: SDTConfig,
+  { timeSteps, height, width, events = false }: EnergyInput,
+  settings: SDTEnergySettings = {},
+): EnergyTable {
   const { firstLayer = "T", qkvRate = "paper", spsRate = "prePool", kvRate = "q+k" } = settings;
   const { inChannels, embedDims: D, depths, mlpRatio, pooling } = config;
   const rows: EnergyTableRow[] = [];
@@ -34,7 +38,11 @@ export function energyTable(config: SDTConfig, { timeSteps, height, width }: Ene
     const rate = spsRate === "actual" ? { inputs: [`patch_embed.proj_conv${i}`] } : { taps: [`MS_SPS_lif${i > 1 ? i - 1 : ""}`] };
     rows.push(
       i === 0
-        ? { part: "sps.conv0", what: "3 x 3", ops, operation: "mac", once: firstLayer === "once" }
+        ? {
+            ...{ part: "sps.conv0", what: "3 x 3", ops, operation: "mac", once: firstLayer === "once" && !events },
+            // R = 1 for a still image.
+            ...(events ? { rate: { inputs: ["patch_embed.proj_conv"], combine: "mean" } } : {}),
+          }
         : { part: `sps.conv${i}`, what: "3 x 3", ops, operation: "ac", rate: { ...rate, combine: "mean" } },
     );
     if (pooling[i] === "1") [h, w] = [half(h), half(w)];
@@ -60,7 +68,7 @@ export function energyTable(config: SDTConfig, { timeSteps, height, width }: Ene
   return {
     timeSteps,
     rows,
-    rule: `E = E_MAC x ${firstLayer === "once" ? "1" : "T"} x FL(first convolution) + E_AC x T x sum of R x FL; FL(conv) = 9 h w cin cout at the convolution's own size, borders ignored; R of the stem ${
+    rule: `E = E_MAC x ${firstLayer === "once" ? "1" : "T"} ${events ? "x R " : ""}x FL(first convolution) + E_AC x T x sum of R x FL; FL(conv) = 9 h w cin cout at the convolution's own size, borders ignored; R of the stem ${
       spsRate === "actual" ? "that of the pooled spikes which the convolution is given" : "that of the neurons before the pool"
     }; R of q, k, v ${qkvRate === "paper" ? "the mean of their own" : "that of their input"}; f(Q, K, V) = N D at the sum of the rates of ${
       kvRate === "q+k" ? "q and k" : "k and v"
