@@ -342,7 +342,7 @@ describe("wrong input", () => {
     expect(await train("--set", "model.config.embedDim=8")).toContain('unknown setting "embedDim", did you mean "embedDims"?');
     expect(await train("--set", "model.config.embedDims=12")).toContain("embedDims must be a multiple of 8");
     expect(await train("--set", "model.config.inChannels=3")).toContain("train one that fits the data (model.config.inChannels=1)");
-    expect(await train("--set", "model.config.numClasses=100")).toContain("set model.config.numClasses=10");
+    expect(await train("--set", "model.config.numClasses=100")).toContain("train one that fits the data (model.config.numClasses=10)");
     expect(await fails("train", join(folder(), "none.yml"))).toContain("cannot read recipe");
     const broken = join(folder(), "broken.yml");
     writeFileSync(broken, "model: [1,\n");
