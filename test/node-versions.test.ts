@@ -43,6 +43,8 @@ function digits(to: string): void {
 async function install(cwd: string, ...packages: string[]): Promise<void> {
   // The package `node` fetches its program by an install script.
   const flags = ["--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts=false", "--foreground-scripts"];
+  // Without a network npm would try for minutes.
+  flags.push("--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000");
   await run("npm", ["install", ...flags, ...packages], { cwd }).catch((error: Error) => {
     throw new Error(`this test needs npm's registry (Node's other versions, the command's dependencies): ${error.message}`);
   });
