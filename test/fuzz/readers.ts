@@ -307,6 +307,7 @@ const checkpointReader: Reader = {
   read: async (bytes, name) => (await (standing as NonNullable<typeof standing>)).restore(bytes, name),
   memory: 64,
   words: ['"dtype":"F64"', "model.", "optimizer.", "gradient.", "exp_avg", "spikeloom"],
+  sealed: true,
 };
 
 /** A checkpoint whose state was written by somebody who knows how to make the checksum. */
