@@ -78,7 +78,7 @@ const BUFFER_BYTES = 64 << 10;
 const FLUSH_MS = 5000;
 
 export interface EventWriterOptions {
-  /** The folder has a run already, which goes on with this step: TensorBoard then drops what it has of this step and later ones. */
+  /** The first step that will be written (default 0): where the folder has events already, TensorBoard drops those from it on. */
   from?: number | undefined;
 }
 
@@ -100,11 +100,18 @@ export class EventWriter {
   private written = 0;
   private flushed = performance.now();
 
-  constructor(folder: string, { from }: EventWriterOptions = {}) {
+  constructor(folder: string, { from = 0 }: EventWriterOptions = {}) {
+    let seconds: number[];
     try {
       makeFolder(folder);
       // TensorBoard reads the files in the order of their names: a resumed run's must be the last.
-      const seconds = readdirSync(folder).map((name) => Number(/^events\.out\.tfevents\.(\d+)\./.exec(name)?.[1] ?? 0) + 1);
+      seconds = readdirSync(folder).flatMap(
+        (name) =>
+          /^events\.out\.tfevents\.(\d+)\./
+            .exec(name)
+            ?.slice(1)
+            .map((s) => Number(s) + 1) ?? [],
+      );
       const now = Math.max(Math.floor(Date.now() / 1000), ...seconds);
       this.path = join(folder, `events.out.tfevents.${String(now).padStart(10, "0")}.${hostname()}.${process.pid}`);
       this.file = openSync(this.path, "wx");
@@ -112,7 +119,7 @@ export class EventWriter {
       throw diskError(error, `cannot write TensorBoard's events in ${folder}`);
     }
     this.event(0, bytes(3, "brain.Event:2"));
-    if (from !== undefined) this.event(from, bytes(7, int(1, SESSION_START)));
+    if (seconds.length) this.event(from, bytes(7, int(1, SESSION_START)));
     this.flush();
   }
 

@@ -94,8 +94,8 @@ function scalars(list: readonly Message[]): [string, number, number][] {
   );
 }
 
-const write = (fn: (w: EventWriter) => void, options?: { from: number }) => {
-  const writer = new EventWriter(folder(), options);
+const write = (fn: (w: EventWriter) => void) => {
+  const writer = new EventWriter(folder());
   fn(writer);
   writer.close();
   return events(writer.path);
@@ -172,7 +172,7 @@ describe("an event file", () => {
 
   it("of a run that goes on says from where, and comes after the others in name", () => {
     const path = folder();
-    for (let n = 0; n < 3; n++) new EventWriter(path, n ? { from: 10 * n } : {}).close();
+    for (let n = 0; n < 3; n++) new EventWriter(path, { from: 10 * n }).close();
     const names = readdirSync(path).sort();
     expect(names).toHaveLength(3);
     const starts = names.map((name) => events(join(path, name))[1]);

@@ -21,6 +21,9 @@ import type { Trainer, TrainerOptions } from "./trainer.ts";
 // a batch's, a layer's values that were read) stay until the collector runs, which is after some tens of MiB of them, or a few large ones.
 const V8_BYTES = 45 << 20;
 const GARBAGE_BYTES = 32 << 20;
+// WebAssembly is compiled a second time, better, as it runs, and every worker has a small JavaScript heap of its own.
+const WASM_BYTES = 16 << 20;
+const WORKER_BYTES = 12 << 20;
 
 /** The heap's free blocks settle within so many steps. */
 const STEPS = 12;
@@ -74,13 +77,14 @@ export async function estimateMemory(trainer: Trainer, rss: number, measured = 1
     2 * checkpoint,
     3 * 4 * Math.max(sizeOf(shape), sizeOf(testShape ?? [0])),
   );
+  const compiled = phantom.name === "wasm" ? WASM_BYTES + WORKER_BYTES * (phantom.threads - 1) : 0;
   return {
     parameters: model.parameterCount(),
     parameterBytes,
     optimizerBytes: made.optimizerBytes,
     heapBytes: memoryInfo().used + grown,
     trainHeapBytes: memoryInfo().used + made.trainBytes,
-    rssBytes: rss + grown + V8_BYTES + garbage,
+    rssBytes: rss + grown + V8_BYTES + compiled + garbage,
   };
 }
 

@@ -1,7 +1,6 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { join } from "node:path";
 import { SpikeloomError, train } from "spikeloom";
-import { INSPECTED } from "../inspect.ts";
 import { checkMemory, memoryLine } from "../memory.ts";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeToYaml } from "../recipe.ts";
@@ -54,7 +53,7 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
     tests: { images: set.test.length, every: recipe.train.evalEvery },
   });
   const estimate = async () => {
-    memory = await train.estimateMemory(trainer, process.memoryUsage.rss(), Math.min(recipe.train.evalBatchSize, INSPECTED));
+    memory = await train.estimateMemory(trainer, process.memoryUsage.rss());
     return memory;
   };
   let memory: train.MemoryEstimate | undefined;
