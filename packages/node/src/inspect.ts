@@ -11,7 +11,7 @@ import type { SessionData } from "./session.ts";
 const RASTER_NEURONS = 256;
 const RASTER_LAYERS = 4;
 /** Images that rates and energy of a report are measured on. */
-export const INSPECTED = 64;
+const INSPECTED = 64;
 
 export interface Recorded {
   layer: string;

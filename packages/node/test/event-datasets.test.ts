@@ -6,7 +6,6 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aedat2, aedat3, type Event } from "../../core/test/data/events/support.ts";
 import { cifar10Dvs } from "../src/datasets/cifar10-dvs.ts";
 import { dvs128Gesture } from "../src/datasets/dvs128-gesture.ts";
-import { atMost } from "../src/datasets/event-files.ts";
 
 let dir: string;
 beforeEach(async () => {
@@ -246,22 +245,4 @@ describe("DVS128 Gesture", () => {
     expect(error).toBeInstanceOf(FormatError);
     expect((error as Error).message).toMatch(/expected 150 bytes, found 60\. It was changed while in use\./);
   });
-});
-
-test("atMost runs so many at once, in order, and goes on after a failure", async () => {
-  const limited = atMost(2);
-  const log: string[] = [];
-  let running = 0;
-  const task = (name: string, fails = false) =>
-    limited(async () => {
-      running++;
-      log.push(`${name}${running}`);
-      await new Promise((resolve) => setImmediate(resolve));
-      running--;
-      if (fails) throw new Error(name);
-    });
-  const results = await Promise.allSettled([task("a"), task("b", true), task("c"), task("d"), task("e")]);
-  expect(results.map((r) => r.status)).toEqual(["fulfilled", "rejected", "fulfilled", "fulfilled", "fulfilled"]);
-  expect(log.map((entry) => entry[0])).toEqual(["a", "b", "c", "d", "e"]);
-  expect(Math.max(...log.map((entry) => Number(entry[1])))).toBe(2);
 });

@@ -1,4 +1,5 @@
 /** Readers of public data formats, data sets, transforms and loaders: the `data` namespace. */
+export { atMost } from "./at-most.ts";
 export { type CifarKind, datasetFromCifar } from "./cifar.ts";
 export {
   ArrayDataset,

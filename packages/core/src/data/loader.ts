@@ -11,6 +11,7 @@ import { SpikeloomError } from "../runtime/error.ts";
 import type { Rng, Stream } from "../runtime/random.ts";
 import { detachedScope, keep } from "../tensor/scope.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { atMost } from "./at-most.ts";
 import type { BatchTransform, Dataset, Sample, Transform } from "./dataset.ts";
 
 export interface LoaderOptions {
@@ -310,22 +311,4 @@ function streamNames(transforms: readonly { readonly name: string }[]): string[]
     seen.set(name, n);
     return n === 1 ? `augment.${name}` : `augment.${name}#${n}`;
   });
-}
-
-/** Runs what it is given, so many at a time; the others wait for their turn. */
-function atMost(limit: number): <R>(work: () => Promise<R>) => Promise<R> {
-  let running = 0;
-  const waiting: (() => void)[] = [];
-  return async (work) => {
-    if (running >= limit) await new Promise<void>((resolve) => waiting.push(resolve));
-    else running++;
-    try {
-      return await work();
-    } finally {
-      // The place goes to the next in line, or becomes free.
-      const next = waiting.shift();
-      if (next) next();
-      else running--;
-    }
-  };
 }

@@ -49,7 +49,7 @@ export function kindOf(value: unknown): string {
   const name = (value as { constructor?: { name?: unknown } }).constructor?.name;
   const kind = typeof name === "string" && name ? name : "Object";
   if (Array.isArray(value)) return `an array of ${value.length}`;
-  const article = /^[AEIOU]/.test(kind) ? "an" : "a";
+  const article = /^(?!Uint)[AEIOU]/.test(kind) ? "an" : "a";
   return kind === "Object"
     ? "an object"
     : `${article} ${kind}${ArrayBuffer.isView(value) && "length" in value ? ` of ${value.length}` : ""}`;

@@ -141,7 +141,13 @@ test("a sample's draws depend on the epoch and the sample, not on its place, the
   expect(await values({ batchSize: 1 })).toEqual(reference);
   const sorted = (m: Map<number, number[]>) => new Map([...m].sort(([a], [b]) => a - b));
   expect(sorted(await values({ shuffle: true }))).toEqual(reference);
-  const idle: Transform = { name: "other", apply: (sample, rng) => (rng.next() < 0 ? sample : sample) };
+  const idle: Transform = {
+    name: "other",
+    apply(sample, rng) {
+      rng.next();
+      return sample;
+    },
+  };
   expect(await values({ transforms: [idle, noise] })).toEqual(reference);
   expect(await values({}, 1)).not.toEqual(reference);
   expect(await values({ rng: new Rng(9) })).not.toEqual(reference);
@@ -213,7 +219,7 @@ describe("what the loader does not believe", () => {
   test.each<[string, object, RegExp]>([
     ["a label that is no class", { label: 3 }, /expected labels from 0 to 2, found 3 at sample 0/],
     ["a label below 0", { label: -1 }, /found -1 at sample 0/],
-    ["a shape of another size", { shape: [7, 8, 1] }, /expected sample 0 as .* with an Uint8Array of 6 and the shape \[7, 8, 1\]/],
+    ["a shape of another size", { shape: [7, 8, 1] }, /expected sample 0 as .* with a Uint8Array of 6 and the shape \[7, 8, 1\]/],
     ["numbers in a list", { data: [1, 2, 3, 4, 5, 6] }, /found an object with an array of 6/],
   ])("%s", async (_, change, message) => {
     await expect(all(new Loader(own(change), { batchSize: 2 }))).rejects.toThrow(message);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { data, FormatError, SpikeloomError } from "spikeloom";
 import { diskError, readFileChecked } from "../files.ts";
 import type { DatasetEntry } from "./entry.ts";
-import { atMost, type EventSample, eventDataset, findRoot, foundIn, SENSOR, sampleOfFile, samplesOfFolders } from "./event-files.ts";
+import { type EventSample, eventDataset, findRoot, foundIn, SENSOR, sampleOfFile, samplesOfFolders } from "./event-files.ts";
 
 const STEPS = 16;
 const SPLITS = ["train", "test"] as const;
@@ -76,7 +76,7 @@ async function samplesOfRecordings(root: string, split: (typeof SPLITS)[number])
 }
 
 // A recording is tens of megabytes while it is searched.
-const searching = atMost(2);
+const searching = data.atMost(2);
 
 /**
  * One recording. Where its gestures lie is found when the first of them is asked for; from then on each is read by itself, without

@@ -49,7 +49,7 @@ export function eventDataset(
   { timeSteps, splitBy }: FrameSettings,
   half: boolean,
 ): data.Dataset {
-  const limited = atMost(AT_ONCE);
+  const limited = data.atMost(AT_ONCE);
   return {
     length: samples.length,
     classes: classNames.length,
@@ -78,23 +78,6 @@ function expectSteps(frames: data.events.Frames, timeSteps: number, name: string
       `${name}: expected ${timeSteps} frames of ${SENSOR.height} x ${SENSOR.width}, found ${steps} of ${height} x ${width}. Set data.timeSteps to what the files hold, or use the recordings.`,
     );
   return frames;
-}
-
-/** Run tasks, at most `n` at once, the others in the order they came. */
-export function atMost(n: number): <T>(task: () => Promise<T>) => Promise<T> {
-  let running = 0;
-  const waiting: (() => void)[] = [];
-  return async (task) => {
-    if (running < n) running++;
-    else await new Promise<void>((resolve) => waiting.push(resolve));
-    try {
-      return await task();
-    } finally {
-      const next = waiting.shift();
-      if (next) next();
-      else running--;
-    }
-  };
 }
 
 /** The first of `dir` and these folders in it that holds `mark`. */
