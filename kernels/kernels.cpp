@@ -16,6 +16,7 @@ namespace JOIN(isa_, ISA) {
 #include "reduce.h"
 #include "gemm.h"
 #include "conv.h"
+#include "winograd.h"
 #include "spike.h"
 #include "pooling.h"
 #include "norm.h"

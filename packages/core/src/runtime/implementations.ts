@@ -11,6 +11,8 @@ export const IMPLEMENTATIONS = {
   spikeProduct: ["event", "dense"],
   /** Its weight gradient, likewise. */
   spikeProductGradWeight: ["event", "dense"],
+  /** The input gradient of a 3 x 3 convolution with stride 1: by Winograd's F(4 x 4, 3 x 3) where its tiles fit, or `direct`. */
+  convGradInput: ["winograd", "direct"],
 } as const;
 
 /** An operation that has several. */
@@ -57,6 +59,11 @@ export function parseImplementations(text: string): Record<string, string> {
 /** Which implementation of an operation runs. */
 export function implementation<O extends Implemented>(operation: O): (typeof IMPLEMENTATIONS)[O][number] {
   return forced[operation] ?? IMPLEMENTATIONS[operation][0];
+}
+
+/** Was the implementation of an operation chosen by hand? */
+export function implementationForced(operation: Implemented): boolean {
+  return forced[operation] !== undefined;
 }
 
 function hint(word: string, candidates: readonly string[]): string {

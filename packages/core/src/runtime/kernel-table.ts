@@ -284,6 +284,16 @@ export const KERNELS = {
   conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, ih: I, iw: I, xs: I, xo: I, ys: I, yo: I },
   /** gw [kh, kw, ci, co] = sum over positions of x patch times gy. xs, xo, ys, yo as in conv2d (y stands for gy). Units: `productUnits(1, kh * kw * ci, co)`. */
   conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, xs: I, xo: I, ys: I, yo: I },
+  /**
+   * Winograd's transform of the weights for F(4 x 4, 3 x 3) with points 0, +-3/4, +-3/2, infinity: u [36][panels][ci][32] from
+   * wt [3, 3, ci, co], in panels of 32 columns, zero past co (`winogradSize(ci, co)` floats). Units: ci.
+   */
+  winograd_weights: { wt: P, u: P, ci: I, co: I },
+  /**
+   * 3 x 3 convolution, stride 1, one group, no bias: x f32 [n, h, w, ci], u from winograd_weights, y [n, oh, ow, co]; zeros of `ph` rows
+   * above and `pw` columns before x, and as many as needed after it. Units: `winogradUnits(n, oh, ow)`.
+   */
+  winograd_conv2d: { x: P, u: P, y: P, n: I, h: I, w: I, ci: I, oh: I, ow: I, co: I, ph: I, pw: I },
   /** Depth-wise: ci = co = channels, wt [kh, kw, c]. Units: n * oh. */
   dwconv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW },
   /** Input gradient of dwconv2d: gx from gy and wt. Units: n * h. */
@@ -547,6 +557,12 @@ export function productUnits(batch: number, m: number, n: number): number {
   const rows = Math.min(96, Math.max(12, Math.ceil(Math.ceil((m * batch * across) / 8) / 12) * 12));
   return batch * Math.ceil(m / rows) * across;
 }
+
+/** Floats of the weights that `winograd_weights` writes: 36 points, columns in panels. */
+export const winogradSize = (ci: number, co: number): number => 36 * ci * Math.ceil(co / 32) * 32;
+
+/** Units of `winograd_conv2d`: 12 tiles of 4 x 4 outputs. */
+export const winogradUnits = (n: number, oh: number, ow: number): number => Math.ceil((n * Math.ceil(oh / 4) * Math.ceil(ow / 4)) / 12);
 
 /** Units of `spike_conv2d`: groups of output rows of about 256 pixels by 64 output channels (256 if the window is a single tap). */
 export function spikeUnits(n: number, oh: number, ow: number, co: number, taps: number): number {

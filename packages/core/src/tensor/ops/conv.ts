@@ -3,8 +3,9 @@
  * whose cost follows the number of spikes; with groups, or a window row too long for those kernels (CONV_LIMITS), they are unpacked.
  */
 import { checkOptions, kindOf } from "../../runtime/check.ts";
-import { implementation } from "../../runtime/implementations.ts";
-import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
+import { device } from "../../runtime/engine.ts";
+import { implementation, implementationForced } from "../../runtime/implementations.ts";
+import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
@@ -27,6 +28,18 @@ const isDepthwise = ({ window, groups }: Settings): boolean => groups > 1 && gro
 
 /** Do the spikes that one window row may meet fit the tables of the event-driven kernel? */
 const fitsEvents = (g: Window): boolean => wordsOf(g.ci) * Math.min(g.w, (g.kw - 1) * g.dw + 1) <= CONV_LIMITS.words;
+
+/**
+ * Does Winograd's form of the input gradient apply, and pay? It sums over gy, in tiles of 4 x 4 pixels of x; a tile of few channels is
+ * all transforms, and tiles that hang over the border are lost work.
+ */
+function fitsWinograd(g: Window): boolean {
+  const plain = g.kh === 3 && g.kw === 3 && g.sh === 1 && g.sw === 1 && g.dh === 1 && g.dw === 1 && g.ph <= 2 && g.pw <= 2;
+  const tiles = Math.ceil(g.h / 4) * Math.ceil(g.w / 4);
+  // The reference device sums as the definition says, unless it is told otherwise.
+  const wanted = device().name !== "reference" || implementationForced("convGradInput");
+  return plain && wanted && g.ci >= 16 && g.co >= 16 && g.n * tiles >= 24 && 72 * tiles <= 9 * g.h * g.w;
+}
 
 /** One group's part of the weight, or the whole when there is one group. */
 function groupWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
@@ -119,6 +132,15 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
   const cost = (g.w * g.kh * g.kw * g.ci * g.co) / (8 * groups * g.sh * g.sw);
   if (isDepthwise(settings)) {
     run("dwconv2d_grad_input", { gy: gy.storage, wt: weight.storage, gx: gx.storage, ...g }, tilesFor(g.n * g.h, cost));
+    return gx;
+  }
+  if (groups === 1 && fitsWinograd(g) && implementation("convGradInput") === "winograd") {
+    const back = { n: g.n, h: g.oh, w: g.ow, ci: g.co, oh: g.h, ow: g.w, co: g.ci, ph: 2 - g.ph, pw: 2 - g.pw };
+    const u = empty([winogradSize(back.ci, back.co)]);
+    const wt = turnedWeight(weight, g, 1, 0);
+    run("winograd_weights", { wt: wt.storage, u: u.storage, ci: back.ci, co: back.co }, tilesFor(back.ci, 16 * back.co));
+    const units = winogradUnits(g.n, g.h, g.w);
+    run("winograd_conv2d", { x: gy.storage, u: u.storage, y: gx.storage, ...back }, tilesFor(units, 54 * back.ci * back.co));
     return gx;
   }
   // The transposed convolution: an ordinary one over gy, between whose rows lie stride - 1 rows of zeros.

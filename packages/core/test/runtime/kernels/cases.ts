@@ -1,5 +1,5 @@
 // For every kernel of the table, random arguments. The type of `cases` makes a kernel without a case an error.
-import { BINARY, COMPARE, type KernelName, LOGICAL, REDUCE, UNARY } from "../../../src/runtime/kernel-table.ts";
+import { BINARY, COMPARE, type KernelName, LOGICAL, REDUCE, UNARY, winogradSize } from "../../../src/runtime/kernel-table.ts";
 import { philoxBlock } from "../../../src/runtime/random.ts";
 import { type ReferenceArgs, referenceKernels } from "../../../src/runtime/reference/index.ts";
 import { words } from "../../../src/runtime/reference/spikes.ts";
@@ -305,6 +305,24 @@ const cases: Cases<KernelName> = {
       gw: unwritten(g.kh * g.kw * g.ci * g.co),
     };
     return { args: { ...buffers, ...g, ...strides }, ...summed(g.n * g.oh * g.ow) };
+  },
+  winograd_weights: (d) => {
+    const [ci, co] = d.wide ? [3, d.channels()] : [d.channels(40), d.channels()];
+    // Columns past co are written too.
+    return { args: { wt: d.floats(9 * ci * co), u: unwritten(winogradSize(ci, co)), ci, co }, ...close };
+  },
+  winograd_conv2d: (d) => {
+    const [ci, co] = d.wide ? [d.pick(128, 129, 250, 300), d.pick(5, 140)] : [d.channels(), d.channels(40)];
+    const [n, oh, ow] = d.wide ? [1, 5, 3] : [d.int(1, 4), d.int(1, 10), d.int(1, 10)];
+    // Zeros after the image as before it, or none, or more.
+    const [ph, pw] = [d.int(0, 2), d.int(0, 2)];
+    const [h, w] = [Math.max(1, oh + 2 - ph - d.int(0, 2)), Math.max(1, ow + 2 - pw - d.int(0, 2))];
+    const u = new Float64Array(winogradSize(ci, co));
+    referenceKernels.winograd_weights({ wt: d.floats(9 * ci * co, -1, 1), u, ci, co });
+    const buffers = { x: d.floats(n * h * w * ci), u: u.map(Math.fround), y: unwritten(n * oh * ow * co) };
+    // The transforms go through numbers larger than the result's.
+    const { rtol, atol } = summed(9 * ci);
+    return { args: { ...buffers, n, h, w, ci, oh, ow, co, ph, pw }, rtol, atol: 4 * atol };
   },
   dwconv2d: (d) => {
     const { ih: _ih, iw: _iw, ...g } = d.window({ sameChannels: true, limit: 40_000 });
