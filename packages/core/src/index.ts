@@ -16,6 +16,7 @@ export type { DeviceName, TypedArray } from "./runtime/device.ts";
 export { type EngineInfo, engineInfo, type InitOptions, init, memoryInfo, randomness as random } from "./runtime/engine.ts";
 export { FormatError, nearest, SpikeloomError } from "./runtime/error.ts";
 export { IMPLEMENTATIONS, type ImplementationChoice, type Implemented } from "./runtime/implementations.ts";
+export type { MatmulPrecision } from "./runtime/precision.ts";
 export { type Reservation, Rng, type RngState, Stream, type StreamState } from "./runtime/random.ts";
 export * as snn from "./spiking/index.ts";
 export * from "./tensor/index.ts";

@@ -197,6 +197,8 @@ export const recipeSchema = mapping({
   seed: whole(0).default(0),
   threads: whole(1, 256).optional(),
   device: z.enum(["auto", "native", "wasm", "reference"]).optional(),
+  /** Precision of products on a machine with matrix units. */
+  matmulPrecision: z.enum(["highest", "high", "medium"]).optional(),
   /** The run's folder; runs/<name> where not given. */
   out: text.optional(),
   /** Work between two checkpoints; see `durationSeconds`. */

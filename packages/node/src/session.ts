@@ -11,9 +11,15 @@ export interface EngineChoice {
   seed?: number | undefined;
 }
 
-/** Start the engine: the native addon where it was built, else WebAssembly. */
-export async function startEngine({ device, threads, seed }: EngineChoice): Promise<EngineInfo> {
-  return init({ device: (device ?? "auto") as "auto", threads, seed, native: findAddon(process.env.SPIKELOOM_DEVICE || device) });
+/** Start the engine: the native addon where it was built, else WebAssembly. Products as the recipe has them. */
+export async function startEngine({ device, threads, seed }: EngineChoice, recipe?: Recipe): Promise<EngineInfo> {
+  return init({
+    device: (device ?? "auto") as "auto",
+    threads,
+    seed,
+    native: findAddon(process.env.SPIKELOOM_DEVICE || device),
+    matmulPrecision: recipe?.matmulPrecision,
+  });
 }
 
 /** Names for `loadRecipe`: systems and their configurations; data sets. */

@@ -3,6 +3,7 @@
  * shapes and integer spike counts, never of time or threads, so that a run repeats bit for bit; each can be forced for tests and benchmarks by
  * `init({ implementations })` or SPIKELOOM_IMPLEMENTATIONS=operation=name,...
  */
+import { kindOf } from "./check.ts";
 import { nearest, SpikeloomError } from "./error.ts";
 
 /** Operation -> its implementations, the default first. */
@@ -23,14 +24,15 @@ export type ImplementationChoice = { readonly [O in Implemented]?: (typeof IMPLE
 
 let forced: ImplementationChoice = {};
 
-/** The choice, checked. @throws SpikeloomError for an unknown operation or name */
-export function checkImplementations(choice: Readonly<Record<string, string | undefined>>): ImplementationChoice {
+/** The choice, checked. `where` names it in messages. @throws SpikeloomError for an unknown operation or name */
+export function checkImplementations(where: string, choice: Readonly<Record<string, string | undefined>>): ImplementationChoice {
+  if (typeof choice !== "object" || choice === null || Array.isArray(choice))
+    throw new SpikeloomError(`${where}: implementations must be an object such as { spikeProduct: "dense" }, found ${kindOf(choice)}`);
   for (const [operation, name] of Object.entries(choice)) {
     const known = (IMPLEMENTATIONS as Readonly<Record<string, readonly string[]>>)[operation];
-    if (!known)
-      throw new SpikeloomError(`implementations: there is no operation "${operation}"${hint(operation, Object.keys(IMPLEMENTATIONS))}`);
+    if (!known) throw new SpikeloomError(`${where}: there is no operation "${operation}"${hint(operation, Object.keys(IMPLEMENTATIONS))}`);
     if (name !== undefined && !known.includes(name))
-      throw new SpikeloomError(`implementations: ${operation} has no implementation "${name}"${hint(name, known)}`);
+      throw new SpikeloomError(`${where}: ${operation} has no implementation "${name}"${hint(name, known)}`);
   }
   return choice as ImplementationChoice;
 }
@@ -46,11 +48,11 @@ export function forcedImplementations(): ImplementationChoice {
 }
 
 /** The choice that text such as `spikeProduct=dense` makes. */
-export function parseImplementations(text: string): Record<string, string> {
+export function parseImplementations(where: string, text: string): Record<string, string> {
   return Object.fromEntries(
     text.split(",").map((part) => {
       const [operation, name] = part.split("=");
-      if (!operation || !name) throw new SpikeloomError(`SPIKELOOM_IMPLEMENTATIONS: expected operation=name, found "${part}"`);
+      if (!operation || !name) throw new SpikeloomError(`${where}: expected operation=name, found "${part}"`);
       return [operation.trim(), name.trim()];
     }),
   );

@@ -25,10 +25,12 @@ export interface NativeOptions {
   threads: number;
   /** Instruction set to force; by default the best that the CPU reports. */
   isa?: string | undefined;
+  /** What asked for it, for the message: SPIKELOOM_ISA. */
+  where?: string | undefined;
 }
 
 /** @throws SpikeloomError when the addon cannot be loaded or the instruction set does not exist here. */
-export function createNative({ path, threads, isa }: NativeOptions): NativeDevice {
+export function createNative({ path, threads, isa, where = "init" }: NativeOptions): NativeDevice {
   const host = nodeProcess();
   if (!host) throw new SpikeloomError('device native: only Node can load the addon; use device: "wasm"');
   let addon: Addon;
@@ -49,7 +51,7 @@ export function createNative({ path, threads, isa }: NativeOptions): NativeDevic
   const available = addon.isas();
   const chosen = isa ?? (available[0] as string);
   if (!available.includes(chosen)) {
-    throw new SpikeloomError(`SPIKELOOM_ISA: this CPU or addon has no instruction set "${chosen}"; it has ${available.join(", ")}`);
+    throw new SpikeloomError(`${where}: this CPU or addon has no instruction set "${chosen}"; it has ${available.join(", ")}`);
   }
   return new NativeDevice(addon, chosen, threads);
 }

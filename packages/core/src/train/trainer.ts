@@ -19,6 +19,7 @@ import { engineInfo, randomness } from "../runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../runtime/error.ts";
 import { forcedImplementations, type ImplementationChoice } from "../runtime/implementations.ts";
 import { kernelTableHash } from "../runtime/kernel-table.ts";
+import type { MatmulPrecision } from "../runtime/precision.ts";
 import type { RngState } from "../runtime/random.ts";
 import { makesSpikes, Neuron } from "../spiking/neurons.ts";
 import { mean } from "../tensor/ops/reduce.ts";
@@ -127,6 +128,8 @@ interface CheckpointState {
   /** What else decides the last bits: the kernels' interface, and implementations that were forced. */
   kernels: number;
   implementations: ImplementationChoice;
+  /** Absent in checkpoints of versions that knew only the highest. */
+  matmulPrecision?: MatmulPrecision;
 }
 
 export class Trainer {
@@ -343,7 +346,7 @@ export class Trainer {
       optimizer.parameters().forEach(({ grad, shape }, i) => {
         if (grad) tensors.set(`gradient.${i}`, floats(shape, grad.dataSync()));
       });
-    const { isa, device } = engineInfo();
+    const { isa, device, matmulPrecision } = engineInfo();
     const state: CheckpointState = {
       format: FORMAT,
       step: this.step,
@@ -358,6 +361,7 @@ export class Trainer {
       device,
       kernels: kernelTableHash(),
       implementations: forcedImplementations(),
+      matmulPrecision,
     };
     for (const [name, { data }] of tensors)
       if (!(data instanceof BigInt64Array) && !(data as Float32Array).every(Number.isFinite))
@@ -423,6 +427,9 @@ export class Trainer {
       return `the run was made on ${state.device} (${state.isa}), this is ${here.device} (${here.isa}): it goes on, but not bit for bit`;
     if (state.kernels !== kernelTableHash() || JSON.stringify(state.implementations) !== JSON.stringify(forcedImplementations()))
       return "the run was made with another version of the kernels, or with other implementations forced: it goes on, but not bit for bit";
+    const precision = state.matmulPrecision ?? "highest";
+    if (precision !== here.matmulPrecision)
+      return `the run was made with matmulPrecision ${precision}, this has ${here.matmulPrecision}: it goes on, but where the machine has matrix units not bit for bit`;
     return undefined;
   }
 }

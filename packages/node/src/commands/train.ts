@@ -35,11 +35,10 @@ export async function run(options: TrainOptions): Promise<number> {
 }
 
 async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions, started: number): Promise<number> {
-  const engine = await startEngine({
-    device: options.device ?? recipe.device,
-    threads: options.threads ?? recipe.threads,
-    seed: recipe.seed,
-  });
+  const engine = await startEngine(
+    { device: options.device ?? recipe.device, threads: options.threads ?? recipe.threads, seed: recipe.seed },
+    recipe,
+  );
   const set = await loadData(recipe);
   const built = buildModel(recipe, set);
   const { model } = built;
