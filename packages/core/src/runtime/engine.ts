@@ -84,7 +84,7 @@ export async function init(options: InitOptions = {}): Promise<EngineInfo> {
   const named = setting("implementations", "SPIKELOOM_IMPLEMENTATIONS");
   const implementations = checkImplementations(
     named.where,
-    typeof named.value === "string" ? parseImplementations(named.where, named.value) : (named.value ?? {}),
+    typeof named.value === "string" && named.where !== "init" ? parseImplementations(named.where, named.value) : (named.value ?? {}),
   );
   const exact = setting("matmulPrecision", "SPIKELOOM_MATMUL_PRECISION");
   const precision = checkPrecision(exact.where, exact.value ?? "highest");
