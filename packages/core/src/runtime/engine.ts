@@ -81,11 +81,11 @@ export async function init(options: InitOptions = {}): Promise<EngineInfo> {
     throw new SpikeloomError(`init: seed must be an integer from 0 to 2^53 - 1, got ${kindOf(seed)}`);
   const path = options.native ?? environment("SPIKELOOM_NATIVE");
   const isa = setting("isa", "SPIKELOOM_ISA");
-  const named = setting("implementations", "SPIKELOOM_IMPLEMENTATIONS");
-  const implementations = checkImplementations(
-    named.where,
-    typeof named.value === "string" && named.where !== "init" ? parseImplementations(named.where, named.value) : (named.value ?? {}),
-  );
+  const named = environment("SPIKELOOM_IMPLEMENTATIONS");
+  const implementations =
+    named === undefined
+      ? checkImplementations("init", options.implementations ?? {})
+      : parseImplementations("SPIKELOOM_IMPLEMENTATIONS", named);
   const exact = setting("matmulPrecision", "SPIKELOOM_MATMUL_PRECISION");
   const precision = checkPrecision(exact.where, exact.value ?? "highest");
 

@@ -47,15 +47,14 @@ export function forcedImplementations(): ImplementationChoice {
   return forced;
 }
 
-/** The choice that text such as `spikeProduct=dense` makes. */
-export function parseImplementations(where: string, text: string): Record<string, string> {
-  return Object.fromEntries(
-    text.split(",").map((part) => {
-      const [operation, name] = part.split("=");
-      if (!operation || !name) throw new SpikeloomError(`${where}: expected operation=name, found "${part}"`);
-      return [operation.trim(), name.trim()];
-    }),
-  );
+/** The choice that text such as `spikeProduct=dense` makes, checked. */
+export function parseImplementations(where: string, text: string): ImplementationChoice {
+  const parts = text.split(",").map((part) => {
+    const [operation, name, more] = part.split("=");
+    if (!operation || !name || more !== undefined) throw new SpikeloomError(`${where}: expected operation=name, found "${part}"`);
+    return [operation.trim(), name.trim()];
+  });
+  return checkImplementations(where, Object.fromEntries(parts));
 }
 
 /** Which implementation of an operation runs. */
