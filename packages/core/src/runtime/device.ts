@@ -22,6 +22,8 @@ export interface Storage {
   refs: number;
   /** Raised by every change in place; see the tape. */
   version: number;
+  /** Of spikes: the set bits, once a device has counted them. */
+  counted?: { on: Device; bits: number };
 }
 
 /** Arguments of kernel K: a storage (or null where optional) for each pointer, a number for the rest. */

@@ -4,11 +4,15 @@
  * `init({ implementations })` or SPIKELOOM_IMPLEMENTATIONS=operation=name,...
  */
 import { kindOf } from "./check.ts";
+import { LANES, mostEventBits, PRICES, type ProductShape } from "./costs.ts";
 import { nearest, SpikeloomError } from "./error.ts";
 
 /** Operation -> its implementations, the default first. */
 export const IMPLEMENTATIONS = {
-  /** A convolution or product fed with spikes: `event` adds a weight row for every spike; `dense` unpacks and multiplies. */
+  /**
+   * A convolution or product fed with spikes: `event` adds a weight row for every spike; `dense` unpacks and multiplies. Where none is
+   * forced the cheaper one runs (see `spikeImplementation`).
+   */
   spikeProduct: ["event", "dense"],
   /** Its weight gradient, likewise. */
   spikeProductGradWeight: ["event", "dense"],
@@ -57,9 +61,36 @@ export function parseImplementations(where: string, text: string): Implementatio
   return checkImplementations(where, Object.fromEntries(parts));
 }
 
+/**
+ * Which implementation of a product with spikes runs: events where they are few, by the costs of the instruction set.
+ * @param count gives the set bits of all planes; asked only where they decide
+ */
+export function spikeImplementation(
+  operation: "spikeProduct" | "spikeProductGradWeight",
+  isa: string,
+  shape: ProductShape,
+  planes: number,
+  count: () => number,
+): "event" | "dense" {
+  const prices = PRICES[isa]?.[operation];
+  const most = prices && !forced[operation] ? mostEventBits(prices, operation, shape, planes, LANES[isa] ?? 4) : Number.POSITIVE_INFINITY;
+  const name = forced[operation] ?? (most === Number.POSITIVE_INFINITY || count() <= most ? "event" : "dense");
+  observer?.(operation, name);
+  return name;
+}
+
+let observer: ((operation: Implemented, name: string) => void) | undefined;
+
+/** Tell `fn` of every choice that is made, until it is called with undefined: for profiles. */
+export function observeChoices(fn: typeof observer): void {
+  observer = fn;
+}
+
 /** Which implementation of an operation runs. */
 export function implementation<O extends Implemented>(operation: O): (typeof IMPLEMENTATIONS)[O][number] {
-  return forced[operation] ?? IMPLEMENTATIONS[operation][0];
+  const name = forced[operation] ?? IMPLEMENTATIONS[operation][0];
+  observer?.(operation, name);
+  return name;
 }
 
 /** Was the implementation of an operation chosen by hand? */

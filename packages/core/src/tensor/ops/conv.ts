@@ -3,13 +3,12 @@
  * whose cost follows the number of spikes; with groups, or a window row too long for those kernels (CONV_LIMITS), they are unpacked.
  */
 import { checkOptions, kindOf } from "../../runtime/check.ts";
-import { device } from "../../runtime/engine.ts";
-import { implementation, implementationForced } from "../../runtime/implementations.ts";
+import { implementation } from "../../runtime/implementations.ts";
 import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
-import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
+import { byEvents, dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
 import { at, copyStrided } from "./strided.ts";
 import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
 
@@ -83,7 +82,7 @@ const convolution: OpDefinition<Settings> = {
       copyStrided("conv2d", [g.n * g.oh * g.ow, g.co], at(start, [0, 1]), at(y, [g.co, 1]));
       return y;
     }
-    if (x.dtype === "spikes" && groups === 1 && fitsEvents(g) && implementation("spikeProduct") === "event") {
+    if (x.dtype === "spikes" && groups === 1 && fitsEvents(g) && byEvents("spikeProduct", x, g)) {
       const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
       const format = x.spikes as SpikeFormat;
       run(
@@ -164,7 +163,7 @@ function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings)
   const gw = empty(shape);
   const positions = g.n * g.oh * g.ow;
   const taps = g.kh * g.kw;
-  if (x.dtype === "spikes" && groups === 1 && implementation("spikeProductGradWeight") === "event") {
+  if (x.dtype === "spikes" && groups === 1 && byEvents("spikeProductGradWeight", x, g)) {
     const format = x.spikes as SpikeFormat;
     const units = spikeGradUnits(g.ci, g.co);
     const tiles = tilesFor(units, (positions * format.planes * wordsOf(g.ci) * taps * g.co) / units);

@@ -3,12 +3,11 @@
  * each spike; everything else is a dense product.
  */
 import { checkOptions } from "../../runtime/check.ts";
-import { implementation } from "../../runtime/implementations.ts";
 import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, expectTensor, type SpikeFormat, type Tensor } from "../tensor.ts";
-import { dense, expectFloat, run, tilesFor } from "./common.ts";
+import { byEvents, dense, expectFloat, run, tilesFor } from "./common.ts";
 import { expand, transpose } from "./layout.ts";
 import { unbroadcast } from "./reduce.ts";
 
@@ -52,9 +51,11 @@ function gemm(a: Tensor, b: Tensor, shape: Shape, { batch, m, n, k, sa, sb, ta, 
   return c;
 }
 
-/** A spike matrix product as the kernels see it: a 1 x 1 convolution over `rows` images of one pixel. */
+/** Sizes of a spike matrix product as the kernels see it: a 1 x 1 convolution over `rows` images of one pixel. */
+const pixels = (rows: number, ci: number, co: number) => ({ n: rows, h: 1, w: 1, ci, oh: 1, ow: 1, co, kh: 1, kw: 1 });
+
 function onePixel(rows: number, ci: number, co: number, { planes, scale }: SpikeFormat) {
-  return { n: rows, h: 1, w: 1, ci, oh: 1, ow: 1, co, kh: 1, kw: 1, sh: 1, sw: 1, ph: 0, pw: 0, dh: 1, dw: 1, planes, scale };
+  return { ...pixels(rows, ci, co), sh: 1, sw: 1, ph: 0, pw: 0, dh: 1, dw: 1, planes, scale };
 }
 
 /** x [.., k] times w ([k, n], or [n, k] when `tb`) plus bias [n], for f32 or spikes x. */
@@ -63,7 +64,7 @@ function project(op: string, x: Tensor, w: Tensor, tb: boolean, bias: Tensor | n
   const n = w.shape[tb ? 0 : 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
   const shape = [...x.shape.slice(0, -1), n];
-  if (!x.spikes || k === 0 || implementation("spikeProduct") === "dense")
+  if (!x.spikes || k === 0 || !byEvents("spikeProduct", x, pixels(rows, k, n)))
     return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
   const y = empty(shape);
   const wt = tb ? transpose(w) : w;
@@ -81,7 +82,7 @@ function projectGrad(x: Tensor, g: Tensor, tb: boolean): Tensor {
   const k = x.shape[x.rank - 1] as number;
   const n = g.shape[g.rank - 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
-  if (!x.spikes || implementation("spikeProductGradWeight") === "dense") {
+  if (!x.spikes || !byEvents("spikeProductGradWeight", x, pixels(rows, k, n))) {
     const values = dense("matmul", x);
     const [left, right, shape] = tb ? [g, values, [n, k]] : [values, g, [k, n]];
     return gemm(left, right, shape, { batch: 1, m: shape[0] as number, n: shape[1] as number, k: rows, sa: 0, sb: 0, ta: true, tb: false });

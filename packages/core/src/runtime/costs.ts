@@ -1,0 +1,77 @@
+/**
+ * What a product with spikes costs by each of its implementations: a linear model of a few pieces of work, whose prices are constants
+ * of the instruction set. `npm run bench -- --fit` measures them. Only ratios matter; the unit is a nanosecond of the machine
+ * that they were measured on.
+ */
+
+/** Shape of a product: a convolution, or a matrix product as one of `n` images of one pixel. */
+export interface ProductShape {
+  n: number;
+  h: number;
+  w: number;
+  ci: number;
+  oh: number;
+  ow: number;
+  co: number;
+  kh: number;
+  kw: number;
+}
+
+/** Prices of pieces of work. */
+export interface Prices {
+  /** Event: add one vector of a weight (or gradient) row for one spike. */
+  add: number;
+  /** Event: read and write one vector of sums, whether there are spikes or not. */
+  visit: number;
+  /** Dense: multiply and add one vector. */
+  multiply: number;
+  /** Dense: unpack and copy one vector of spikes. */
+  copy: number;
+}
+
+type Products = "spikeProduct" | "spikeProductGradWeight";
+
+/** Floats in a vector. */
+export const LANES: Readonly<Record<string, number>> = { amx: 16, avx512: 16, avx2: 8, baseline: 4, neon: 4, simd128: 4 };
+
+/** Instruction set -> prices. One that is not here always adds rows. */
+export const PRICES: Readonly<Record<string, Readonly<Record<Products, Prices>>>> = {
+  avx512: {
+    spikeProduct: { add: 0.2, visit: 1, multiply: 0.25, copy: 0.5 },
+    spikeProductGradWeight: { add: 0.2, visit: 1, multiply: 0.25, copy: 0.5 },
+  },
+};
+
+/** Pieces of work of a product, those of `event` for one set bit. */
+export interface Work {
+  add: number;
+  visit: number;
+  multiply: number;
+  copy: number;
+}
+
+/** How much of each piece a product is. */
+export function workOf(operation: Products, { n, h, w, ci, oh, ow, co, kh, kw }: ProductShape, planes: number, lanes: number): Work {
+  const vectors = Math.ceil(co / lanes);
+  const positions = n * oh * ow;
+  const taps = kh * kw;
+  return {
+    add: ((oh * ow * taps) / (h * w)) * vectors,
+    // Forward sums are written once for each row of the window; those of the weights for each block of 32 or more positions.
+    visit: (operation === "spikeProduct" ? positions * kh : (positions * taps * ci) / 32) * vectors * planes,
+    multiply: positions * taps * ci * vectors,
+    copy: (positions * taps * ci) / lanes,
+  };
+}
+
+/**
+ * Up to how many set bits adding rows is the cheaper: Infinity where it always is. Unpacking must win clearly, since it takes memory.
+ */
+export function mostEventBits(prices: Prices, operation: Products, shape: ProductShape, planes: number, lanes: number): number {
+  const work = workOf(operation, shape, planes, lanes);
+  const dense = work.multiply * prices.multiply + work.copy * prices.copy;
+  const elements = shape.n * shape.h * shape.w * shape.ci;
+  const most = (1.1 * dense - work.visit * prices.visit) / (work.add * prices.add);
+  // Not `>=`: an empty product has no answer.
+  return most < elements * planes ? Math.max(Math.floor(most), Math.ceil(elements / 4)) : Number.POSITIVE_INFINITY;
+}
