@@ -34,11 +34,23 @@ type Products = "spikeProduct" | "spikeProductGradWeight";
 /** Floats in a vector. */
 export const LANES: Readonly<Record<string, number>> = { amx: 16, avx512: 16, avx2: 8, baseline: 4, neon: 4, simd128: 4 };
 
-/** Instruction set -> prices. One that is not here always adds rows. */
+/** Instruction set -> prices. One that is not here always adds rows. Measured on Zen 4, 2026-11. */
 export const PRICES: Readonly<Record<string, Readonly<Record<Products, Prices>>>> = {
   avx512: {
-    spikeProduct: { add: 0.2, visit: 1, multiply: 0.25, copy: 0.5 },
-    spikeProductGradWeight: { add: 0.2, visit: 1, multiply: 0.25, copy: 0.5 },
+    spikeProduct: { add: 0.396, visit: 2.8, multiply: 0.293, copy: 3.71 },
+    spikeProductGradWeight: { add: 0.443, visit: 0.969, multiply: 0.304, copy: 2.27 },
+  },
+  avx2: {
+    spikeProduct: { add: 0.244, visit: 1.33, multiply: 0.194, copy: 0.793 },
+    spikeProductGradWeight: { add: 0.267, visit: 0.52, multiply: 0.164, copy: 1.22 },
+  },
+  baseline: {
+    spikeProduct: { add: 0.181, visit: 1.81, multiply: 0.255, copy: 0.931 },
+    spikeProductGradWeight: { add: 0.181, visit: 0.572, multiply: 0.275, copy: 1.23 },
+  },
+  simd128: {
+    spikeProduct: { add: 0.232, visit: 2.18, multiply: 0.263, copy: 0.751 },
+    spikeProductGradWeight: { add: 0.288, visit: 0.598, multiply: 0.251, copy: 1.54 },
   },
 };
 
@@ -64,14 +76,17 @@ export function workOf(operation: Products, { n, h, w, ci, oh, ow, co, kh, kw }:
   };
 }
 
-/**
- * Up to how many set bits adding rows is the cheaper: Infinity where it always is. Unpacking must win clearly, since it takes memory.
- */
+/** Below so many nanoseconds of a dense product the spikes are not worth counting, which takes some microseconds. */
+const SMALL = 1e6;
+/** Part of the elements up to which rows are added whatever the prices say: unpacking takes memory, 32 times that of the bits. */
+const SPARSE = 0.25;
+
+/** Up to how many set bits adding rows is the cheaper: Infinity where it always is. */
 export function mostEventBits(prices: Prices, operation: Products, shape: ProductShape, planes: number, lanes: number): number {
   const work = workOf(operation, shape, planes, lanes);
   const dense = work.multiply * prices.multiply + work.copy * prices.copy;
   const elements = shape.n * shape.h * shape.w * shape.ci;
-  const most = (1.1 * dense - work.visit * prices.visit) / (work.add * prices.add);
+  const most = (dense - work.visit * prices.visit) / (work.add * prices.add);
   // Not `>=`: an empty product has no answer.
-  return most < elements * planes ? Math.max(Math.floor(most), Math.ceil(elements / 4)) : Number.POSITIVE_INFINITY;
+  return dense > SMALL && most < elements * planes ? Math.floor(Math.max(most, SPARSE * elements)) : Number.POSITIVE_INFINITY;
 }
