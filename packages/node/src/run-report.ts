@@ -3,7 +3,7 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { type EngineInfo, type nn, safetensors, train } from "spikeloom";
 import { type Inspection, inspect } from "./inspect.ts";
-import { type Recipe, recipeToYaml } from "./recipe.ts";
+import { type Recipe, recipeEpochs, recipeToYaml } from "./recipe.ts";
 import { renderReport } from "./report.ts";
 import type { ReportData } from "./report-data.ts";
 import { FILES, type RunFolder } from "./run-folder.ts";
@@ -135,7 +135,7 @@ function summary(
     testImages: test.samples,
     parameters: model.parameterCount(),
     timeSteps: energy.timeSteps,
-    epochs: recipe.train.epochs,
+    epochs: recipeEpochs(recipe),
     trainingSeconds: seconds,
     imagesPerSecond: images / seconds,
     peakMemoryBytes: process.resourceUsage().maxRSS * 1024,

@@ -343,6 +343,15 @@ describe("wrong input", () => {
     expect(await train("--set", "model.config.embedDims=12")).toContain("embedDims must be a multiple of 8");
     expect(await train("--set", "model.config.inChannels=3")).toContain("train one that fits the data (model.config.inChannels=1)");
     expect(await train("--set", "model.config.numClasses=100")).toContain("train one that fits the data (model.config.numClasses=10)");
+    expect(await train("--set", "model.config.imageSize=[32, 32]")).toContain(
+      "--set: model.config.imageSize is [32, 32], but the training images of mnist come to [28, 28] as this recipe reads them.",
+    );
+    expect(await train("--set", "data.augment.randomResizedCrop={ size: 20 }")).toMatch(
+      /tiny\.yml: line 3: model\.config\.imageSize is \[28, 28\], but the training images of mnist come to \[20, 20\]/,
+    );
+    expect(await train("--set", "data.image.crop=24", "--set", "data.augment.randomResizedCrop={ size: 28 }")).toContain(
+      "but the test images of mnist come to [24, 24]",
+    );
     expect(await fails("train", join(folder(), "none.yml"))).toContain("cannot read recipe");
     const broken = join(folder(), "broken.yml");
     writeFileSync(broken, "model: [1,\n");

@@ -197,8 +197,8 @@ async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions)
   }
   if (path === undefined)
     throw new SpikeloomError("train: give a recipe (spikeloom train RECIPE.yml) or a run to go on with (--resume DIR)");
-  const loaded = await loadRecipe(path, set, knownNames);
-  const recipe: Recipe = { ...loaded, seed: seed ?? loaded.seed };
+  const recipe = await loadRecipe(path, set, knownNames);
+  recipe.seed = seed ?? recipe.seed;
   const named = out ?? recipe.out;
   return { folder: named === undefined ? unused(join("runs", recipe.name)) : new RunFolder(named), recipe };
 }
