@@ -1,6 +1,7 @@
 /**
  * A training as the bytes of one safetensors file, and back: weights, averaged weights, the optimiser's moments and unfinished gradients as
- * tensors; where the run, its data and its random streams stand as one line of JSON. It is sealed with a checksum.
+ * tensors; where the run, its data and its random streams stand as one line of JSON; notes for whoever reads the file. It is sealed
+ * with a checksum.
  */
 import type { Loader, LoaderState } from "../data/loader.ts";
 import { type NdArray, toFloat64 } from "../formats/array.ts";
@@ -51,6 +52,9 @@ export interface Standing {
   totals: Totals;
 }
 
+/** What a file says of itself besides: names of classes, and the like. */
+export type Notes = Readonly<Record<string, string>>;
+
 const FORMAT = "spikeloom-checkpoint-2";
 
 /** What a checkpoint holds beside tensors. */
@@ -70,7 +74,11 @@ interface CheckpointState extends Standing {
 }
 
 /** Everything a resumed run needs. */
-export function writeCheckpoint({ model, optimizer, loader, ema, accumulate = 1 }: Saved, standing: Standing): Uint8Array {
+export function writeCheckpoint(
+  { model, optimizer, loader, ema, accumulate = 1 }: Saved,
+  standing: Standing,
+  notes: Notes = {},
+): Uint8Array {
   if (ema?.applied) throw new SpikeloomError("checkpoint: not while the averaged weights are being tested; the model's own are away");
   const tensors = new Map<string, NdArray>();
   for (const [key, value] of model.stateDict()) tensors.set(`model.${key}`, value);
@@ -98,12 +106,12 @@ export function writeCheckpoint({ model, optimizer, loader, ema, accumulate = 1 
     if (!(data instanceof BigInt64Array) && !(data as Float32Array).every(Number.isFinite))
       throw new SpikeloomError(`checkpoint: "${name}" is not finite; it is not saved, so that the last good checkpoint stays`);
   const text = JSON.stringify(state);
-  return safetensors.encode(tensors, { spikeloom: text, checksum: checksum(tensors, text) });
+  return safetensors.encode(tensors, { ...notes, spikeloom: text, checksum: checksum(tensors, text, notes) });
 }
 
 /**
- * Go on from a checkpoint's bytes. Returns a warning when it was made on another device or instruction set (results then
- * agree within rounding only).
+ * Bring model, optimiser, loader and random streams to where the checkpoint has them. `warning`: it was made on another device or
+ * instruction set, so that results will agree within rounding only.
  * @throws FormatError for bytes that are no checkpoint; SpikeloomError when it is of another model, optimiser, seed or other data. Nothing
  * is changed then.
  */
@@ -181,7 +189,8 @@ function readState(tensors: ReadonlyMap<string, NdArray>, metadata: Readonly<Rec
     throw new FormatError(
       `${name}: no training checkpoint (its metadata has no "spikeloom" entry); weights alone can be evaluated but not resumed`,
     );
-  const expected = checksum(tensors, text);
+  const { spikeloom: _, checksum: __, ...notes } = metadata;
+  const expected = checksum(tensors, text, notes);
   if (metadata.checksum !== expected)
     throw new FormatError(
       `${name}: expected the checksum ${expected}, found ${metadata.checksum ?? "none"}. The file is damaged: go on from another checkpoint`,
@@ -214,9 +223,14 @@ function isWhole({ step, testing, updates, emaUpdates, totals, loader, rng }: Ch
 }
 
 /** CRC-32 of all that the file says: a flipped bit in a name, a number or a weight would be believed. */
-function checksum(tensors: ReadonlyMap<string, NdArray>, state: string): string {
+function checksum(tensors: ReadonlyMap<string, NdArray>, state: string, notes: Notes): string {
   const values = ({ data }: NdArray) => crc32(new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength));
   const list = [...tensors].map(([key, a]) => `${key} ${a.dtype} ${a.shape.join()} ${values(a)}`).sort();
+  list.push(
+    ...Object.entries(notes)
+      .map((note) => JSON.stringify(note))
+      .sort(),
+  );
   return crc32(new TextEncoder().encode([...list, state].join("\n")))
     .toString(16)
     .padStart(8, "0");
