@@ -299,7 +299,7 @@ const CALLS: Readonly<Record<string, Call>> = {
 /** What nobody can call wrongly, and what is tested beside its own code. */
 const ELSEWHERE = [
   "init engineInfo memoryInfo random nearest denseViews resetDenseViews isRecording",
-  "Tensor Context SpikeloomError FormatError Rng Stream",
+  "Tensor Context SpikeloomError FormatError SettingError Rng Stream",
   "nn.Module nn.Identity nn.ReLU nn.GELU nn.SiLU nn.Sigmoid nn.Tanh nn.isDouble nn.tap nn.tapping nn.toFile nn.fromFile nn.likeFile",
 ].flatMap((names) => names.split(" "));
 

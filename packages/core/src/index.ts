@@ -14,7 +14,7 @@ export * as nn from "./nn/index.ts";
 export * as optim from "./optim/index.ts";
 export type { DeviceName, TypedArray } from "./runtime/device.ts";
 export { type EngineInfo, engineInfo, type InitOptions, init, memoryInfo, randomness as random } from "./runtime/engine.ts";
-export { FormatError, nearest, SpikeloomError } from "./runtime/error.ts";
+export { FormatError, nearest, SettingError, SpikeloomError } from "./runtime/error.ts";
 export { IMPLEMENTATIONS, type ImplementationChoice, type Implemented } from "./runtime/implementations.ts";
 export type { MatmulPrecision } from "./runtime/precision.ts";
 export { type Reservation, Rng, type RngState, Stream, type StreamState } from "./runtime/random.ts";

@@ -1,8 +1,8 @@
 /** From a recipe to everything a run needs: engine, data, model, optimiser, trainer. Shared by train, eval and measure. */
-import { data, type EngineInfo, init, models, type nn, optim, SpikeloomError, train } from "spikeloom";
+import { data, type EngineInfo, init, models, type nn, optim, train } from "spikeloom";
 import { findAddon } from "./addon.ts";
 import { type DatasetEntry, datasets } from "./datasets/index.ts";
-import type { Recipe } from "./recipe.ts";
+import { type KnownNames, type Recipe, recipeEpochs, recipeError } from "./recipe.ts";
 
 /** What the command line may force over the recipe. */
 export interface EngineChoice {
@@ -22,10 +22,15 @@ export async function startEngine({ device, threads, seed }: EngineChoice, recip
   });
 }
 
-/** Names for `loadRecipe`: systems and their configurations; data sets. */
-export const knownNames = {
+/** What `loadRecipe` asks of models and data sets. */
+export const knownNames: KnownNames = {
   models: () => [...models.modelNames(), ...models.systems.map((s) => s.name)],
   datasets: () => Object.keys(datasets),
+  checkModel: (name, overrides) => {
+    const { system, config } = models.resolveModel(name, overrides);
+    system.check(config);
+  },
+  isEvents: (name) => datasets[name]?.readSample !== undefined,
 };
 
 export interface SessionData {
@@ -34,9 +39,13 @@ export interface SessionData {
   test: data.Dataset;
   /** Names of the classes. */
   classes: readonly string[];
-  /** What the network sees of one sample: [H, W, C], or [T, H, W, C] for event frames. */
+  /** What the network sees of one test sample: [H, W, C], or [T, H, W, C] for event frames. */
   sampleShape: readonly number[];
+  /** The same of a training sample. */
+  trainShape: readonly number[];
 }
+
+type ImageShapes = Pick<SessionData, "sampleShape" | "trainShape">;
 
 /** The recipe's data, cut to its limits. */
 export async function loadData(recipe: Recipe): Promise<SessionData> {
@@ -46,11 +55,21 @@ export async function loadData(recipe: Recipe): Promise<SessionData> {
   const cut = (set: data.Dataset, length: number | undefined) => (length === undefined ? set : data.firstOf(set, length));
   const set = { entry, train: cut(splits.train, limit), test: cut(splits.test, testLimit) };
   const classes = set.train.classNames ?? entry.classes;
-  const first = await new data.Loader(set.test, { batchSize: 1, transforms: testTransforms(recipe, entry) }).batchOf([0]);
-  const shape = first.x.shape;
-  first.x.dispose();
-  first.y.dispose();
-  return { ...set, classes, sampleShape: shape.length === 5 ? [shape[0] as number, ...shape.slice(2)] : shape.slice(1) };
+  return {
+    ...set,
+    classes,
+    sampleShape: await shapeOf(set.test, testTransforms(recipe, entry)),
+    trainShape: await shapeOf(set.train, trainTransforms(recipe, entry)),
+  };
+}
+
+/** What the network sees of the first sample. */
+async function shapeOf(set: data.Dataset, transforms: readonly data.Transform[]): Promise<readonly number[]> {
+  const { x, y } = await new data.Loader(set, { batchSize: 1, transforms }).batchOf([0]);
+  const [first = 1, ...others] = x.shape;
+  x.dispose();
+  y.dispose();
+  return others.length === 4 ? [first, ...others.slice(1)] : others;
 }
 
 export interface BuiltModel {
@@ -59,8 +78,8 @@ export interface BuiltModel {
   config: Record<string, unknown>;
 }
 
-/** The recipe's model, and, where data is given, whether its channels and classes are the model's. */
-export function buildModel(recipe: Recipe, set?: Pick<SessionData, "sampleShape" | "test">): BuiltModel {
+/** The recipe's model, and, where data is given, whether its channels, classes and size are the model's. */
+export function buildModel(recipe: Recipe, set?: Pick<SessionData, "test"> & ImageShapes): BuiltModel {
   const { system, config } = models.resolveModel(recipe.model.name, recipe.model.config);
   if (set)
     for (const [key, expected, what] of [
@@ -68,12 +87,32 @@ export function buildModel(recipe: Recipe, set?: Pick<SessionData, "sampleShape"
       ["numClasses", set.test.classes, "classes"],
     ] as const)
       if (config[key] !== undefined && config[key] !== expected)
-        throw new SpikeloomError(
+        throw recipeError(
+          recipe,
+          `model.config.${key}`,
           `model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}. Choose data that fits the model, or train one that fits the data (model.config.${key}=${expected})`,
         );
+  if (set && Array.isArray(config.imageSize)) checkSize(recipe, config.imageSize, set);
   if (recipe.train.loss.tet && config.tet === false)
-    throw new SpikeloomError("train.loss.tet needs the logits of every step: set model.config.tet=true");
+    throw recipeError(recipe, "train.loss.tet", "train.loss.tet needs the logits of every step: set model.config.tet=true");
   return { model: system.build(config), system, config };
+}
+
+/** The size that the model is made for is that of the images it is given: a stem that pools for others leaves a network of another kind. */
+function checkSize(recipe: Recipe, [height, width]: readonly number[], { sampleShape, trainShape }: ImageShapes): void {
+  for (const [shape, images] of [
+    [trainShape, "training images"],
+    [sampleShape, "test images"],
+  ] as const) {
+    const [h, w] = shape.slice(-3);
+    if (h === height && w === width) continue;
+    const size = `[${h}, ${w}]`;
+    throw recipeError(
+      recipe,
+      "model.config.imageSize",
+      `model.config.imageSize is [${height}, ${width}], but the ${images} of ${recipe.data.name} come to ${size} as this recipe reads them. Bring them to the model's size (data.image.resize, data.image.crop, data.augment.randomResizedCrop.size), or make the model for theirs (model.config.imageSize=${size}; its pooling with it)`,
+    );
+  }
 }
 
 /** From pixels to what the network is used to, where the data set has it so. */
@@ -159,7 +198,7 @@ export function buildTrainer(recipe: Recipe, set: SessionData, model: nn.Module,
     optimizer: optimizerOf(recipe, model),
     schedule: { epochs: t.epochs, ...t.schedule, lr: t.optimizer.lr } as optim.Schedule,
     schedulePer: t.schedule.per,
-    epochs: t.epochs,
+    epochs: recipeEpochs(recipe),
     loss: lossOf(recipe),
     clipNorm: t.clipNorm,
     accumulate: t.accumulate,

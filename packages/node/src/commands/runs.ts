@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { SpikeloomError } from "spikeloom";
 import { diskError, writeFileAtomic } from "../files.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, recipeEpochs } from "../recipe.ts";
 import { duration, energy, percent } from "../report/format.ts";
 import { FILES, RunFolder } from "../run-folder.ts";
 import { type Column, table } from "../table.ts";
@@ -115,7 +115,7 @@ async function rowOf(path: string, name: string): Promise<RunRow> {
   const epochs = events.filter((e) => e.type === "epoch");
   const tests = epochs.flatMap(({ testAccuracy }) => number(testAccuracy) ?? []);
   const done = epochs.reduce((most, e) => Math.max(most, (number(e.epoch) ?? -1) + 1), 0);
-  const totalEpochs = recipe?.train.epochs ?? number(summary?.epochs) ?? null;
+  const totalEpochs = (recipe && recipeEpochs(recipe)) ?? number(summary?.epochs) ?? null;
   const complete = summary !== undefined && folder.has("weights") && done >= (totalEpochs ?? 0);
   const { device, isa } = summary ?? {};
   return {

@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { SpikeloomError, train } from "spikeloom";
 import { checkMemory, memoryLine } from "../memory.ts";
 import { createProgress } from "../progress.ts";
-import { durationSeconds, loadRecipe, type Recipe, recipeToYaml } from "../recipe.ts";
+import { durationSeconds, loadRecipe, type Recipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../recipe.ts";
 import { energy as picojoules } from "../report/format.ts";
 import { BOARD, FILES, RunFolder } from "../run-folder.ts";
-import { weightsFile, writeReport } from "../run-report.ts";
+import { weightNotes, weightsFile, writeReport } from "../run-report.ts";
 import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, startEngine } from "../session.ts";
 import { EventWriter, logEvents } from "../tensorboard.ts";
 
@@ -67,13 +67,18 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
     checkMemory(await estimate(), recipe, engine);
     await folder.create(recipe);
     // The first checkpoint, before any work: it shows that there is room for one, and nothing can be lost for want of it.
-    await folder.write("checkpoint", trainer.checkpoint());
+    await folder.write("checkpoint", trainer.checkpoint(weightNotes(recipe, set)));
   }
 
   progress.note(
     `${recipe.name}: ${recipe.model.name}; ${recipe.data.name}, ${set.train.length.toLocaleString("en")} training and ${set.test.length.toLocaleString("en")} test images; ${engine.device} (${engine.isa}), ${engine.threads} thread${engine.threads > 1 ? "s" : ""}, seed ${engine.seed}; ${folder.path}`,
   );
   if (memory) progress.note(memoryLine(memory));
+  for (const warning of recipeWarnings(recipe)) progress.note(`warning: ${warning}`);
+  if (trainer.epochsDone >= recipeEpochs(recipe))
+    progress.note(
+      `this run was finished already, after ${trainer.epochsDone} epoch${trainer.epochsDone > 1 ? "s" : ""}: nothing is trained, its results are made again. To go on: --set train.epochs=${2 * recipe.train.epochs}`,
+    );
   const board = new EventWriter(join(folder.path, BOARD), options.resume === undefined ? {} : { from: trainer.steps + 1 });
   if (options.resume === undefined) {
     const { epochs, batchSize, optimizer } = recipe.train;
@@ -88,7 +93,7 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
   const saveEvery = durationSeconds(options.saveEvery ?? recipe.saveEvery) ?? 60;
   const save = async () => {
     board.flush();
-    await folder.write("checkpoint", trainer.checkpoint());
+    await folder.write("checkpoint", trainer.checkpoint(weightNotes(recipe, set)));
   };
   let interrupted = false;
   const interrupt = () => {
@@ -147,7 +152,7 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
     board.close();
     await folder.write("weights", weightsFile(recipe, set, shipped.stateDict()));
     const report = () => writeReport(folder, recipe, engine, set, built, lastTest);
-    const { test, energy } = await (ema ? ema.swapped(report) : report());
+    const { test, energy, warnings } = await (ema ? ema.swapped(report) : report());
     const done = {
       type: "done",
       run: folder.path,
@@ -157,6 +162,7 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
       ratioToAnn: energy.total.ratio,
       report: folder.file("report"),
       seconds: (performance.now() - started) / 1000,
+      ...(warnings.length ? { warnings } : {}),
     };
     if (options.json) console.log(JSON.stringify(done));
     else {
@@ -168,6 +174,8 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
       );
       console.log(`report  ${folder.file("report")}`);
       console.log(`took ${done.seconds.toFixed(0)} s`);
+      // Those of the recipe were told before the first step.
+      for (const warning of warnings.filter((w) => !recipeWarnings(recipe).includes(w))) console.log(`warning: ${warning}`);
     }
     return 0;
   };
@@ -196,8 +204,8 @@ async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions)
   }
   if (path === undefined)
     throw new SpikeloomError("train: give a recipe (spikeloom train RECIPE.yml) or a run to go on with (--resume DIR)");
-  const loaded = await loadRecipe(path, set, knownNames);
-  const recipe: Recipe = { ...loaded, seed: seed ?? loaded.seed };
+  const recipe = await loadRecipe(path, set, knownNames);
+  recipe.seed = seed ?? recipe.seed;
   const named = out ?? recipe.out;
   return { folder: named === undefined ? unused(join("runs", recipe.name)) : new RunFolder(named), recipe };
 }
