@@ -17,6 +17,7 @@ namespace JOIN(isa_, ISA) {
 #include "gemm.h"
 #include "conv.h"
 #include "spike.h"
+#include "depthwise.h"
 #include "pooling.h"
 #include "norm.h"
 #include "random.h"
