@@ -18,6 +18,7 @@ namespace JOIN(isa_, ISA) {
 #include "conv.h"
 #include "winograd.h"
 #include "spike.h"
+#include "depthwise.h"
 #include "pooling.h"
 #include "norm.h"
 #include "random.h"

@@ -3,6 +3,11 @@ import type { ReferenceArgs } from "./args.ts";
 import { spikeAt } from "./spikes.ts";
 import { allTaps, windowTaps } from "./window.ts";
 
+/** The values of spikes [n, h, w, planes, words(co)]. */
+function values({ x, n, h, w, co, planes, scale }: ReferenceArgs<"spike_dwconv2d" | "spike_dwconv2d_grad_weight">): Float64Array {
+  return Float64Array.from({ length: n * h * w * co }, (_, i) => scale * spikeAt(x, Math.floor(i / co), planes, co, i % co));
+}
+
 export const products = {
   gemm({ a, b, c, bias, batch, m, n, k, sa, sb, sc, ta, tb, alpha, accumulate }: ReferenceArgs<"gemm">): void {
     for (let q = 0; q < batch; q++)
@@ -72,6 +77,14 @@ export const products = {
     for (let image = 0; image < n; image++)
       for (const { pixel, tap, out } of allTaps(g))
         for (let i = 0; i < c; i++) gw[tap * c + i]! += x[(image * h * w + pixel) * c + i]! * gy[(image * oh * ow + out) * c + i]!;
+  },
+
+  spike_dwconv2d(g: ReferenceArgs<"spike_dwconv2d">): void {
+    products.dwconv2d({ ...g, x: values(g) });
+  },
+
+  spike_dwconv2d_grad_weight(g: ReferenceArgs<"spike_dwconv2d_grad_weight">): void {
+    products.dwconv2d_grad_weight({ ...g, x: values(g) });
   },
 
   spike_conv2d(g: ReferenceArgs<"spike_conv2d">): void {

@@ -92,16 +92,15 @@ const convolution: OpDefinition<Settings> = {
       );
       return y;
     }
-    const values = dense("conv2d", x).storage;
-    const tiles = tilesFor(g.n * g.oh, rowCost(g, groups) / groups);
     if (isDepthwise(settings)) {
-      run(
-        "dwconv2d",
-        { x: values, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g },
-        tilesFor(g.n * g.oh, rowCost(g, groups)),
-      );
+      const args = { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g };
+      const tiles = tilesFor(g.n * g.oh, rowCost(g, groups));
+      if (x.spikes) run("spike_dwconv2d", { ...args, ...x.spikes }, tiles);
+      else run("dwconv2d", args, tiles);
       return y;
     }
+    const values = dense("conv2d", x).storage;
+    const tiles = tilesFor(g.n * g.oh, rowCost(g, groups) / groups);
     const [ci, co] = [g.ci / groups, g.co / groups];
     for (let group = 0; group < groups; group++) {
       const wt = groupWeight(weight, g, groups, group);
@@ -170,11 +169,14 @@ function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings)
     run("spike_conv2d_grad_weight", { x: x.storage, gy: gy.storage, gw: gw.storage, ...g, ...format }, tiles);
     return gw;
   }
-  const values = dense("conv2d", x).storage;
   if (isDepthwise(settings)) {
-    run("dwconv2d_grad_weight", { x: values, gy: gy.storage, gw: gw.storage, ...g }, tilesFor(Math.ceil(g.ci / 16), 2 * positions * taps));
+    const args = { x: x.storage, gy: gy.storage, gw: gw.storage, ...g };
+    const tiles = tilesFor(Math.ceil(g.ci / 32), 4 * positions * taps);
+    if (x.spikes) run("spike_dwconv2d_grad_weight", { ...args, ...x.spikes }, tiles);
+    else run("dwconv2d_grad_weight", args, tiles);
     return gw;
   }
+  const values = dense("conv2d", x).storage;
   const [ci, co] = [g.ci / groups, g.co / groups];
   const units = productUnits(1, taps * ci, co);
   const tiles = tilesFor(units, (positions * taps * ci * co) / 8 / units);

@@ -342,6 +342,21 @@ const cases: Cases<KernelName> = {
     const buffers = { x: d.floats(g.n * g.h * g.w * c), gy: d.floats(g.n * g.oh * g.ow * c), gw: unwritten(g.kh * g.kw * c) };
     return { args: { ...buffers, ...g }, ...summed(g.n * g.oh * g.ow) };
   },
+  spike_dwconv2d: (d) => {
+    const { ih: _ih, iw: _iw, ...g } = d.window({ sameChannels: true, limit: 40_000 });
+    const c = g.co;
+    const planes = d.pick(1, 1, 2, 3);
+    const buffers = { x: d.spikes(g.n * g.h * g.w, planes, c), wt: d.floats(g.kh * g.kw * c), bias: d.bool() ? d.floats(c) : null };
+    const args = { ...buffers, y: unwritten(g.n * g.oh * g.ow * c), ...g, planes, scale: d.real(1, 1, 0.25) };
+    return { args, ...summed(g.kh * g.kw * 4 ** planes) };
+  },
+  spike_dwconv2d_grad_weight: (d) => {
+    const { ih: _ih, iw: _iw, ...g } = d.window({ sameChannels: true, limit: 40_000 });
+    const c = g.co;
+    const planes = d.pick(1, 1, 2, 3);
+    const buffers = { x: d.spikes(g.n * g.h * g.w, planes, c), gy: d.floats(g.n * g.oh * g.ow * c), gw: unwritten(g.kh * g.kw * c) };
+    return { args: { ...buffers, ...g, planes, scale: d.real(1, 1, 0.25) }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
+  },
 
   spike_conv2d: (d) => {
     // A third of the calls are matrix products: one pixel per image.
