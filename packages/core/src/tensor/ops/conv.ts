@@ -3,7 +3,8 @@
  * whose cost follows the number of spikes; with groups, or a window row too long for those kernels (CONV_LIMITS), they are unpacked.
  */
 import { checkOptions, kindOf } from "../../runtime/check.ts";
-import { implementation } from "../../runtime/implementations.ts";
+import { device } from "../../runtime/engine.ts";
+import { implementation, implementationForced } from "../../runtime/implementations.ts";
 import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
