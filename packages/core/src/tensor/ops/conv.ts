@@ -5,6 +5,7 @@
 import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { implementation } from "../../runtime/implementations.ts";
 import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
+import { scope } from "../scope.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
@@ -105,7 +106,7 @@ const convolution: OpDefinition<Settings> = {
     const [weight, x] = ctx.saved as [Tensor, Tensor?];
     const { co, n, oh, ow } = settings.window;
     return [
-      ctx.needs[0] ? inputGradient(gy, weight, settings) : null,
+      ctx.needs[0] ? scope(() => inputGradient(gy, weight, settings)) : null,
       x ? weightGradient(x, gy, weight.shape, settings) : null,
       ctx.needs[2] ? sumRows(gy, n * oh * ow, co) : null,
     ];
