@@ -74,7 +74,7 @@ export class Recipe {
         );
     });
     const { plus } = this.parts;
-    return plus instanceof Recipe ? this.onto(plus.make(), true) : this.onto(plus && plus.storage);
+    return plus instanceof Recipe ? this.onto(plus.make(), true) : this.onto(plus?.storage ?? null);
   }
 
   /** `x * scale + shift`, plus `u` where given: over `u`, or in new memory. */

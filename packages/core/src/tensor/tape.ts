@@ -45,14 +45,18 @@ export class Context {
 
   /** What was saved, in order. */
   get saved(): Tensor[] {
-    return this.kept.map((t, i) => {
-      if (t instanceof Recipe) return new Tensor(t.shape, "f32", t.make());
-      if (t.version !== this.versions[i])
-        throw new SpikeloomError(
-          `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
-        );
-      return t;
-    });
+    return this.kept.map((_, i) => this.load(i));
+  }
+
+  /** Number i of what was saved. */
+  load(i: number): Tensor {
+    const t = this.kept[i] as Tensor | Recipe;
+    if (t instanceof Recipe) return new Tensor(t.shape, "f32", t.make());
+    if (t.version !== this.versions[i])
+      throw new SpikeloomError(
+        `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
+      );
+    return t;
   }
 
   /**

@@ -5,7 +5,6 @@ import { add, mul, relu, toDense } from "../../src/tensor/ops/elementwise.ts";
 import { reshape } from "../../src/tensor/ops/layout.ts";
 import { batchNorm, layerNorm } from "../../src/tensor/ops/norm.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
-import type { RecipeParts } from "../../src/tensor/recipe.ts";
 import { keep, scope } from "../../src/tensor/scope.ts";
 import { apply, backward, checkpoint, noGrad } from "../../src/tensor/tape.ts";
 import { empty, type Tensor, tensor } from "../../src/tensor/tensor.ts";
@@ -152,9 +151,9 @@ describe("the pending output of batchNorm", () => {
 
   it("holds them no longer than until it is read where no backward is to come", () => {
     const y = noGrad(make);
-    const { x } = y.pending?.parts as RecipeParts;
+    const parts = y.pending?.parts;
     sum(y).itemSync();
-    expect(x.disposed).toBe(true);
+    expect(parts?.x.disposed).toBe(true);
     expect(y.recipe).toBeNull();
   });
 
