@@ -46,7 +46,7 @@ export interface Device {
   view(storage: Storage): TypedArray;
   /** Run a kernel to its end. `tiles` from `tilesFor`. */
   run<K extends KernelName>(kernel: K, args: KernelArgs<K>, tiles: number): void;
-  /** Bytes in use by live storages, the most there ever were, and bytes reserved from the system. */
+  /** Bytes in use by live storages, the most there ever were, and bytes that the system has to back for them, gaps included. */
   memory(): { used: number; peak: number; reserved: number };
   /** Stop threads and drop memory. The device is unusable afterwards. */
   close(): void;

@@ -158,7 +158,7 @@ export function release(storage: Storage): void {
   if (--storage.refs === 0) device().free(storage);
 }
 
-/** Device memory in bytes: in use by live tensors, the most there ever was, and reserved from the system. */
+/** Device memory in bytes: in use by live tensors, the most there ever was, and what the system has to back for them, gaps included. */
 export function memoryInfo(): { used: number; peak: number; reserved: number } {
   return device().memory();
 }

@@ -232,7 +232,9 @@ export const KERNELS = {
   accumulate: { x: P, y: P, n: I, alpha: F },
   /** y[r, c] = x[r, c] * scale[c] + shift[c]. Units: rows. */
   affine: { x: P, scale: P, shift: P, y: P, rows: I, c: I },
-  /** y[r, c] = u[r, c] * a[c] + x[r, c] * b[c] + d[c] (the batch-norm gradient). Units: rows. */
+  /** y[r, c] = (x[r, c] * scale[c] + shift[c]) + u[r, c]; u may be y. Units: rows. */
+  affine_add: { x: P, scale: P, shift: P, u: P, y: P, rows: I, c: I },
+  /** y[r, c] = u[r, c] * a[c] + x[r, c] * b[c] + d[c]; y may be u or x (the batch-norm gradient). Units: rows. */
   affine2: { u: P, x: P, a: P, b: P, d: P, y: P, rows: I, c: I },
 
   // ---------------------------------------------------------------- layout

@@ -8,7 +8,11 @@ import { SpikeloomError } from "./error.ts";
 import { nodeProcess } from "./host.ts";
 import { kernelTableHash } from "./kernel-table.ts";
 
-const SLAB_BYTES = 64 << 20;
+/**
+ * A slab is address space: the system backs a page when it is first written to. So it is large, for the heap wastes less in one piece than in
+ * many; less is taken where so much is refused.
+ */
+export const SLAB_BYTES = 1 << 30;
 
 interface Addon {
   tableHash(): number;
@@ -79,12 +83,16 @@ class NativeDevice extends CompiledDevice {
   }
 
   protected grow(bytes: number): boolean {
-    const wanted = Math.max(SLAB_BYTES, bytes + 128);
-    let buffer: ArrayBuffer;
-    try {
-      buffer = new ArrayBuffer(wanted);
-    } catch {
-      return false;
+    const least = bytes + 128;
+    let wanted = Math.max(SLAB_BYTES, least);
+    let buffer: ArrayBuffer | undefined;
+    while (!buffer) {
+      try {
+        buffer = new ArrayBuffer(wanted);
+      } catch {
+        if (wanted === least) return false;
+        wanted = Math.max(least, wanted / 4);
+      }
     }
     const base = this.addon.address(buffer);
     const skip = (64 - (base % 64)) % 64;

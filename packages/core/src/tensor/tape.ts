@@ -9,18 +9,20 @@ import { checkFunction, checkOptions, kindOf } from "../runtime/check.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, randomness } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
+import { Recipe } from "./recipe.ts";
 import { adopt, detachedScope, keep, scope } from "./scope.ts";
-import { expectList, sameShape, show, wrong } from "./shape.ts";
-import { empty, expectTensor, full, type Tensor, youngest } from "./tensor.ts";
+import { expectList, type Shape, sameShape, show, wrong } from "./shape.ts";
+import { empty, expectTensor, full, Tensor, youngest } from "./tensor.ts";
 
 /** What forward hands to backward. */
 export class Context {
-  private readonly tensors: Tensor[] = [];
+  private readonly kept: (Tensor | Recipe)[] = [];
   private readonly versions: number[] = [];
   /** Which inputs want a gradient (all false when nothing is recorded). */
   readonly needs: readonly boolean[];
   /** Plain values for backward. */
   readonly values: Record<string, unknown> = {};
+  private final = false;
 
   constructor(needs: readonly boolean[]) {
     this.needs = needs;
@@ -31,31 +33,55 @@ export class Context {
     return this.needs.some(Boolean);
   }
 
-  /** Keep tensors for backward (their memory is shared, not copied). */
+  /** Keep tensors for backward: their memory is shared, not copied, or they are made again where that is cheap (`Recipe`). */
   save(...tensors: Tensor[]): void {
     if (!this.recording) return;
     for (const t of tensors) {
-      const alias = t.alias();
-      keep(alias);
-      this.tensors.push(alias);
-      this.versions.push(alias.version);
+      const kept = t.recipe?.retain() ?? keep(t.alias());
+      this.kept.push(kept);
+      this.versions.push(kept instanceof Recipe ? 0 : kept.version);
     }
   }
 
   /** What was saved, in order. */
   get saved(): Tensor[] {
-    this.tensors.forEach((t, i) => {
-      if (t.version !== this.versions[i])
-        throw new SpikeloomError(
-          `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
-        );
-    });
-    return this.tensors;
+    return this.kept.map((_, i) => this.load(i));
+  }
+
+  /** Number i of what was saved. */
+  load(i: number): Tensor {
+    const t = this.kept[i] as Tensor | Recipe;
+    if (t instanceof Recipe) return new Tensor(t.shape, "f32", t.make());
+    if (t.version !== this.versions[i])
+      throw new SpikeloomError(
+        `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
+      );
+    return t;
+  }
+
+  /**
+   * Memory in backward for an f32 result of this shape: that of the first of these tensors which nobody will read again, so that a gradient is
+   * written over what it is made from; else new. An element may be written only after its last reading.
+   * @param candidates gradients that were given, or saved tensors
+   */
+  over(shape: Shape, ...candidates: (Tensor | null | undefined)[]): Tensor {
+    for (const t of candidates)
+      if (t && t.storage.refs === 1 && (this.final || !this.kept.includes(t)) && t.dtype === "f32" && sameShape(t.shape, shape))
+        return t.alias();
+    return empty(shape);
+  }
+
+  /** What was saved will not be asked for again. @internal */
+  finish(): void {
+    this.final = true;
   }
 
   free(): void {
-    for (const t of this.tensors) t.dispose();
-    this.tensors.length = 0;
+    for (const t of this.kept) {
+      if (t instanceof Recipe) t.release();
+      else t.dispose();
+    }
+    this.kept.length = 0;
     this.versions.length = 0;
   }
 }
@@ -129,7 +155,9 @@ export class Node {
     }
   }
 
-  gradients(grads: readonly (Tensor | null)[]): (Tensor | null)[] {
+  /** `last`: what the node saved is freed afterwards. */
+  gradients(grads: readonly (Tensor | null)[], last: boolean): (Tensor | null)[] {
+    if (last) this.context?.finish();
     return this.run(grads);
   }
 
@@ -266,7 +294,7 @@ function propagate(root: Tensor, { gradient, retainGraph = false }: BackwardOpti
         const inputs = detachedScope(() => {
           const young = youngest();
           const seen = new Set<Tensor>();
-          const found = node.gradients(grads);
+          const found = node.gradients(grads, !retainGraph);
           if (!Array.isArray(found) || found.length < node.edges.length || found.slice(node.edges.length).some(Boolean))
             throw new SpikeloomError(
               `${node.name}: backward must give a list of ${node.edges.length} gradients, one an input (null where none flows), found ${kindOf(found)}`,
@@ -320,10 +348,10 @@ function reachable(root: Node): Node[] {
 /** a + b, consuming both. */
 function sum(a: Tensor | null, b: Tensor): Tensor {
   if (!a) return b;
-  const target = a.storage.refs === 1 ? a : copyOf(a);
-  device().run("accumulate", { x: b.storage, y: target.storage, n: b.size, alpha: 1 }, tilesFor(b.size, 1));
-  b.dispose();
-  if (target !== a) a.dispose();
+  const target = a.storage.refs === 1 ? a : b.storage.refs === 1 ? b : copyOf(a);
+  const other = target === b ? a : b;
+  device().run("accumulate", { x: other.storage, y: target.storage, n: b.size, alpha: 1 }, tilesFor(b.size, 1));
+  for (const t of [a, b]) if (t !== target) t.dispose();
   target.normSums?.partial.dispose();
   target.normSums = null;
   return target;

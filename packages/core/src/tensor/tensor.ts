@@ -14,6 +14,7 @@ import { tilesFor } from "../runtime/device.ts";
 import { device, engineGeneration, release, retain } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import type { TensorMethods } from "./methods.ts";
+import type { Recipe } from "./recipe.ts";
 import { track } from "./scope.ts";
 import { expectList, type Shape, show, sizeOf, wrong } from "./shape.ts";
 import type { Node } from "./tape.ts";
@@ -26,19 +27,6 @@ const ELEMENT_OF: Record<DType, ElementType> = { f32: "f32", i32: "i32", u8: "u8
 export interface SpikeFormat {
   planes: number;
   scale: number;
-}
-
-/**
- * A value not computed yet: `x * scale + shift` along the last axis. Batch norm returns this; a neuron that comes next takes
- * the three parts and never makes the product, any other op makes it on first use.
- */
-export interface PendingAffine {
-  x: Tensor;
-  scale: Tensor;
-  shift: Tensor;
-  /** Per-channel statistics of the norm behind it, with which a neuron's backward can make the norm's sums (see `NormSums`). */
-  mean: Tensor;
-  rstd: Tensor;
 }
 
 /** What `bn_grad_sums` makes of a gradient, when the kernel that wrote the gradient made it in the same pass: [chunks][2][c]. */
@@ -81,23 +69,17 @@ export class Tensor {
   /** Never freed by a scope: parameters, buffers, gradients, what `keep` marked. */
   kept = false;
   private stored: Storage | null;
-  private pendingParts: PendingAffine | null;
+  private origin: Recipe | null;
   private gone = false;
   private readonly generation = engineGeneration();
 
   /** Programs make tensors by `tensor`, `zeros` and the like. @internal */
-  constructor(
-    shape: Shape,
-    dtype: DType,
-    storage: Storage | null,
-    spikes: SpikeFormat | null = null,
-    pending: PendingAffine | null = null,
-  ) {
+  constructor(shape: Shape, dtype: DType, storage: Storage | null, spikes: SpikeFormat | null = null, recipe: Recipe | null = null) {
     this.shape = shape;
     this.dtype = dtype;
     this.stored = storage;
     this.spikes = spikes;
-    this.pendingParts = pending;
+    this.origin = recipe;
     track(this);
   }
 
@@ -132,24 +114,25 @@ export class Tensor {
     return this.stored as Storage;
   }
 
-  /** The parts of a value that was not computed yet, or null. For ops only. @internal */
-  get pending(): PendingAffine | null {
-    return this.stored || this.gone ? null : this.pendingParts;
+  /** How the value is made, where it is remembered. For ops only. @internal */
+  get recipe(): Recipe | null {
+    return this.gone || this.version ? null : this.origin;
+  }
+
+  /** How to make a value that was not computed yet, or null. For ops only. @internal */
+  get pending(): Recipe | null {
+    return this.stored ? null : this.recipe;
   }
 
   private materialise(): void {
-    const { x, scale, shift } = this.pendingParts as PendingAffine;
-    const c = this.shape[this.rank - 1] as number;
-    const rows = sizeOf(this.shape.slice(0, -1));
-    const y = device().alloc("f32", this.size);
-    device().run("affine", { x: x.storage, scale: scale.storage, shift: shift.storage, y, rows, c }, tilesFor(rows, c));
-    this.stored = y;
-    this.dropPending();
+    this.stored = (this.origin as Recipe).make();
+    // Backward may want it made again; without a graph it would only keep its parts in memory.
+    if (!this.node) this.forget();
   }
 
-  private dropPending(): void {
-    if (this.pendingParts) for (const part of Object.values(this.pendingParts)) part.dispose();
-    this.pendingParts = null;
+  private forget(): void {
+    this.origin?.release();
+    this.origin = null;
   }
 
   /** A second handle on the same memory, of the same or another shape, outside the tape. */
@@ -164,7 +147,7 @@ export class Tensor {
     this.gone = true;
     if (this.generation === engineGeneration()) {
       if (this.stored) release(this.stored);
-      this.dropPending();
+      this.forget();
     }
     this.grad?.dispose();
     this.grad = null;

@@ -6,6 +6,7 @@ import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { device } from "../../runtime/engine.ts";
 import { implementation, implementationForced } from "../../runtime/implementations.ts";
 import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
+import { scope } from "../scope.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
@@ -114,13 +115,11 @@ const convolution: OpDefinition<Settings> = {
 
   backward(ctx, grads, settings) {
     const gy = grads[0] as Tensor;
-    const [weight, x] = ctx.saved as [Tensor, Tensor?];
+    const weight = ctx.load(0);
     const { co, n, oh, ow } = settings.window;
-    return [
-      ctx.needs[0] ? inputGradient(gy, weight, settings) : null,
-      x ? weightGradient(x, gy, weight.shape, settings) : null,
-      ctx.needs[2] ? sumRows(gy, n * oh * ow, co) : null,
-    ];
+    // One after the other, each giving back what it made, x among it, before the next begins.
+    const gw = ctx.needs[1] ? scope(() => weightGradient(ctx.load(1), gy, weight.shape, settings)) : null;
+    return [ctx.needs[0] ? scope(() => inputGradient(gy, weight, settings)) : null, gw, ctx.needs[2] ? sumRows(gy, n * oh * ow, co) : null];
   },
 };
 

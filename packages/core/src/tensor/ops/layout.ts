@@ -7,8 +7,8 @@
  */
 
 import { kindOf } from "../../runtime/check.ts";
-import { device } from "../../runtime/engine.ts";
-import { keep, scope } from "../scope.ts";
+import { device, retain } from "../../runtime/engine.ts";
+import { scope } from "../scope.ts";
 import { axisOf, broadcastShape, broadcastStrides, expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, applyMany, type OpDefinition } from "../tape.ts";
 import { empty, emptySpikes, expectTensor, full, type SpikeFormat, Tensor, wordsOf } from "../tensor.ts";
@@ -36,19 +36,10 @@ const reshapeOp: OpDefinition<{ from: Shape; to: Shape }> = {
   name: "reshape",
   forward(_ctx, [input], { from, to }) {
     const x = input as Tensor;
-    const { pending } = x;
-    if (pending && lastOf(from) === lastOf(to) && to.length > 0) {
-      // A value not made yet stays so: a neuron behind the reshape can still take it in its own pass.
-      const part = (t: Tensor, shape: Shape) => keep(t.alias(shape));
-      const { x: values, ...channels } = pending;
-      const [scale, shift, mean, rstd] = [channels.scale, channels.shift, channels.mean, channels.rstd].map((t) => part(t, t.shape)) as [
-        Tensor,
-        Tensor,
-        Tensor,
-        Tensor,
-      ];
-      return new Tensor(to, "f32", null, null, { x: part(values, to), scale, shift, mean, rstd });
-    }
+    const { recipe } = x;
+    // A value not made yet stays so: a neuron behind the reshape can still take it in its own pass.
+    if (recipe && lastOf(from) === lastOf(to) && to.length > 0)
+      return new Tensor(to, "f32", x.pending ? null : retain(x.storage), null, recipe.reshaped(to));
     if (x.spikes && !spikesAlias(x.spikes, from, to)) return repack(dense("reshape", x).alias(to), x.spikes);
     return x.alias(to);
   },

@@ -191,6 +191,12 @@ const cases: Cases<KernelName> = {
     const c = d.channels();
     return { args: { x: d.floats(rows * c), scale: d.floats(c), shift: d.floats(c), y: unwritten(rows * c), rows, c }, ...close };
   },
+  affine_add: (d) => {
+    const rows = dim(d);
+    const c = d.channels();
+    const n = rows * c;
+    return { args: { x: d.floats(n), scale: d.floats(c), shift: d.floats(c), u: d.floats(n), y: unwritten(n), rows, c }, ...close };
+  },
   affine2: (d) => {
     const rows = dim(d);
     const c = d.channels();
