@@ -166,6 +166,7 @@ SPIKELOOM_NATIVE is the path of a native addon; SPIKELOOM_DEBUG=1 prints the sta
       "work between two checkpoints: minutes, or such as 30s, 5m, 1h (default: the recipe's, else 1)",
       duration,
     )
+    .addOption(workers())
     .addOption(json("events"))
     .addHelpText(
       "after",
@@ -183,6 +184,7 @@ Examples:
     .argument("<run>", "the run's folder")
     .option("--data <name>", "the data set (default: the run's): any that a recipe may name")
     .option("--dir <folder>", "where the data set's files are")
+    .addOption(workers())
     .addOption(weights())
     .option("--set <key=value>", "override a value of the run's recipe, such as data.dir=FOLDER; may be repeated", collect)
     .addOption(json("the result"))
@@ -328,6 +330,12 @@ function engine(command: Command): Command {
 
 function seed(): Option {
   return new Option("--seed <n>", "seed of every random stream (default: the recipe's)").argParser(whole(0));
+}
+
+function workers(): Option {
+  return new Option("--workers <n>", "threads that read and change images (default: the recipe's, else by the data)").argParser(
+    whole(0, 64),
+  );
 }
 
 function weights(): Option {

@@ -116,6 +116,8 @@ export const recipeSchema = mapping({
         .refine(({ mixup, cutmix }) => mixup > 0 || cutmix > 0, MIX)
         .optional(),
     }).prefault({}),
+    /** Threads that read and change samples beside the trainer's; see `workerCount`. */
+    workers: whole(0, 64).optional(),
     /** Only the first so many images, of training and of testing. */
     limit: whole(1).optional(),
     testLimit: whole(1).optional(),

@@ -3,6 +3,8 @@ import { data, type EngineInfo, init, models, type nn, optim, train } from "spik
 import { findAddon } from "./addon.ts";
 import { type DatasetEntry, datasets } from "./datasets/index.ts";
 import { type KnownNames, type Recipe, recipeEpochs, recipeError } from "./recipe.ts";
+import type { SampleWorkers } from "./sample-workers.ts";
+import { batchTransforms, entryOf, limited, loadSplits, type Split, type Splits, testTransforms, trainTransforms } from "./samples.ts";
 
 /** What the command line may force over the recipe. */
 export interface EngineChoice {
@@ -35,6 +37,8 @@ export const knownNames: KnownNames = {
 
 export interface SessionData {
   entry: DatasetEntry;
+  /** Whole, before the recipe's limits. */
+  splits: Splits;
   train: data.Dataset;
   test: data.Dataset;
   /** Names of the classes. */
@@ -49,11 +53,9 @@ type ImageShapes = Pick<SessionData, "sampleShape" | "trainShape">;
 
 /** The recipe's data, cut to its limits. */
 export async function loadData(recipe: Recipe): Promise<SessionData> {
-  const { name, dir, timeSteps, splitBy, limit, testLimit } = recipe.data;
-  const entry = datasets[name] as DatasetEntry;
-  const splits = await entry.load({ splitBy, ...(dir === undefined ? {} : { dir }), ...(timeSteps === undefined ? {} : { timeSteps }) });
-  const cut = (set: data.Dataset, length: number | undefined) => (length === undefined ? set : data.firstOf(set, length));
-  const set = { entry, train: cut(splits.train, limit), test: cut(splits.test, testLimit) };
+  const entry = entryOf(recipe);
+  const splits = await loadSplits(recipe);
+  const set = { entry, splits, ...limited(recipe, splits) };
   const classes = set.train.classNames ?? entry.classes;
   return {
     ...set,
@@ -115,51 +117,13 @@ function checkSize(recipe: Recipe, [height, width]: readonly number[], { sampleS
   }
 }
 
-/** From pixels to what the network is used to, where the data set has it so. */
-export function normalisation({ mean, std }: DatasetEntry): data.Transform[] {
-  return mean.length ? [data.normalize({ mean, std })] : [];
+/** How a loader comes to a split's samples: by workers where there are some. */
+function preparing(split: Split, transforms: readonly data.Transform[], workers: SampleWorkers | undefined) {
+  return workers ? { prepare: workers.prepare(split) } : { transforms };
 }
 
-/** To one size, the same way for every image. */
-export function fitting({ data: { image } }: Recipe): data.Transform[] {
-  const { resize, crop, interpolation } = image;
-  return [
-    ...(resize === undefined ? [] : [data.resize(resize, { interpolation })]),
-    ...(crop === undefined ? [] : [data.centerCrop(crop)]),
-  ];
-}
-
-/** What test images go through. */
-export function testTransforms(recipe: Recipe, entry: DatasetEntry): data.Transform[] {
-  return [...fitting(recipe), ...normalisation(entry)];
-}
-
-function trainTransforms(recipe: Recipe, entry: DatasetEntry): data.Transform[] {
-  const { randomResizedCrop, randomCrop, shift, flip, randAugment, colorJitter, randomErasing, trivialAugment } = recipe.data.augment;
-  // RandAugment fills with the mean colour, so that normalised it is zero (timm).
-  const fill = entry.mean.map((m) => Math.round(255 * m));
-  return [
-    ...(randomResizedCrop ? [data.randomResizedCrop(randomResizedCrop)] : fitting(recipe)),
-    ...(randomCrop ? [data.randomCrop(randomCrop)] : []),
-    ...(shift > 0 ? [data.randomShift(shift)] : []),
-    ...(flip > 0 ? [data.randomHorizontalFlip(flip)] : []),
-    ...(randAugment === undefined
-      ? []
-      : [data.randAugment(randAugment, { fill, interpolation: (randomResizedCrop ?? recipe.data.image).interpolation })]),
-    ...(colorJitter ? [data.colorJitter(colorJitter)] : []),
-    ...(trivialAugment ? [data.trivialAugment()] : []),
-    ...normalisation(entry),
-    ...(randomErasing > 0 ? [data.randomErasing({ probability: randomErasing })] : []),
-  ];
-}
-
-function batchTransforms({ data: { augment } }: Recipe): data.BatchTransform[] {
-  const { cutout, mix } = augment;
-  return [...(cutout ? [data.cutout()] : []), ...(mix ? [data.mixup({ ...mix, mixupAlpha: mix.mixup, cutmixAlpha: mix.cutmix })] : [])];
-}
-
-export function testLoader(recipe: Recipe, { entry, test }: SessionData): data.Loader {
-  return new data.Loader(test, { batchSize: recipe.train.evalBatchSize, transforms: testTransforms(recipe, entry) });
+export function testLoader(recipe: Recipe, { entry, test }: SessionData, workers?: SampleWorkers): data.Loader {
+  return new data.Loader(test, { batchSize: recipe.train.evalBatchSize, ...preparing("test", testTransforms(recipe, entry), workers) });
 }
 
 /** Loss settings of the recipe. */
@@ -182,18 +146,24 @@ function optimizerOf(recipe: Recipe, model: nn.Module): optim.Optimizer<{ lr: nu
 }
 
 /** A trainer that stands at the beginning of the run. Random streams: init, shuffle, augment.NAME, dropout. */
-export function buildTrainer(recipe: Recipe, set: SessionData, model: nn.Module, signal: AbortSignal): train.Trainer {
+export function buildTrainer(
+  recipe: Recipe,
+  set: SessionData,
+  model: nn.Module,
+  signal: AbortSignal,
+  workers: SampleWorkers | undefined,
+): train.Trainer {
   const { train: t } = recipe;
   const loader = new data.Loader(set.train, {
     batchSize: t.batchSize,
     shuffle: true,
-    transforms: trainTransforms(recipe, set.entry),
+    ...preparing("train", trainTransforms(recipe, set.entry), workers),
     batchTransforms: batchTransforms(recipe),
   });
   return new train.Trainer({
     model,
     loader,
-    testLoader: testLoader(recipe, set),
+    testLoader: testLoader(recipe, set, workers),
     evalEvery: t.evalEvery,
     optimizer: optimizerOf(recipe, model),
     schedule: { epochs: t.epochs, ...t.schedule, lr: t.optimizer.lr } as optim.Schedule,

@@ -1,13 +1,14 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { join } from "node:path";
-import { SpikeloomError, train } from "spikeloom";
+import { type EngineInfo, SpikeloomError, train } from "spikeloom";
 import { checkMemory, memoryLine } from "../memory.ts";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../recipe.ts";
 import { energy as picojoules } from "../report/format.ts";
 import { BOARD, FILES, RunFolder } from "../run-folder.ts";
 import { weightNotes, weightsFile, writeReport } from "../run-report.ts";
-import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, startEngine } from "../session.ts";
+import { type SampleWorkers, startWorkers, workerCount } from "../sample-workers.ts";
+import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, type SessionData, startEngine } from "../session.ts";
 import { EventWriter, logEvents } from "../tensorboard.ts";
 
 /** What asks a training to save and stop: Ctrl-C, a service manager, a closed terminal. */
@@ -19,6 +20,7 @@ export interface TrainOptions extends EngineChoice {
   out?: string | undefined;
   resume?: string | undefined;
   saveEvery?: string | undefined;
+  workers?: number | undefined;
   json?: boolean | undefined;
 }
 
@@ -28,22 +30,40 @@ export async function run(options: TrainOptions): Promise<number> {
   const { folder, recipe } = await open(options);
   folder.lock();
   try {
-    return await trainIn(folder, recipe, options, started);
+    const engine = await startEngine(
+      { device: options.device ?? recipe.device, threads: options.threads ?? recipe.threads, seed: recipe.seed },
+      recipe,
+    );
+    const set = await loadData(recipe);
+    const count = options.workers ?? workerCount(recipe, set);
+    const workers = startWorkers(recipe, set.splits, count);
+    try {
+      return await trainIn(folder, recipe, options, started, { engine, set, workers });
+    } finally {
+      await workers?.close();
+    }
   } finally {
     folder.unlock();
   }
 }
 
-async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions, started: number): Promise<number> {
-  const engine = await startEngine(
-    { device: options.device ?? recipe.device, threads: options.threads ?? recipe.threads, seed: recipe.seed },
-    recipe,
-  );
-  const set = await loadData(recipe);
+interface Prepared {
+  engine: EngineInfo;
+  set: SessionData;
+  workers: SampleWorkers | undefined;
+}
+
+async function trainIn(
+  folder: RunFolder,
+  recipe: Recipe,
+  options: TrainOptions,
+  started: number,
+  { engine, set, workers }: Prepared,
+): Promise<number> {
   const built = buildModel(recipe, set);
   const { model } = built;
   const stop = new AbortController();
-  const trainer = buildTrainer(recipe, set, model, stop.signal);
+  const trainer = buildTrainer(recipe, set, model, stop.signal, workers);
   const { ema } = trainer.options;
   // What is tested, kept as the best and kept in the end.
   const shipped = ema ?? model;
@@ -52,7 +72,7 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
     tests: { images: set.test.length, every: recipe.train.evalEvery },
   });
   const estimate = async () => {
-    memory = await train.estimateMemory(trainer, process.memoryUsage.rss());
+    memory = await train.estimateMemory(trainer, process.memoryUsage.rss() + (workers?.bytes ?? 0));
     return memory;
   };
   let memory: train.MemoryEstimate | undefined;

@@ -55,6 +55,7 @@ export function eventDataset(
     classes: classNames.length,
     classNames,
     concurrent: true,
+    nameOf: (index) => (samples[index] as EventSample).name,
     get: (index) =>
       limited(async () => {
         const { name, label, read } = samples[index] as EventSample;
