@@ -24,6 +24,7 @@ export function findIdle({ data, train }: Pick<Recipe, "data" | "train">, total:
     const only = `has no effect on ${data.name}: it is for event recordings, and these are images. Leave it out`;
     if (data.timeSteps !== undefined) wrong("data.timeSteps", `${only}; the time steps of images are the model's (model.config.T)`);
     if (data.splitBy !== "number") wrong("data.splitBy", only);
+    if (data.cache !== false) wrong("data.cache", only);
   }
   if (events) {
     const only = `cannot be used with ${data.name}: it is for images, and these are event recordings. Leave it out`;

@@ -72,6 +72,8 @@ export const recipeSchema = mapping({
     /** Event data: frames that a recording is made into, and whether they share its events or its time. */
     timeSteps: whole(1, 1024).optional(),
     splitBy: z.enum(["number", "time"]).default("number"),
+    /** Event data: keep frames on disk, in this user's cache or a folder, so that recordings are decoded once. */
+    cache: z.union([z.boolean(), text], "true, false or a folder").default(false),
     /** What every image goes through, of training (where it is not cropped at random) and of testing: its shortest side, then its centre. */
     image: mapping({ resize: side.optional(), crop: side.optional(), interpolation }).prefault({}),
     /** Changes to training images, each drawn from a stream of its own, in this order. */

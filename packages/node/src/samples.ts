@@ -17,8 +17,8 @@ export const entryOf = ({ data: { name } }: DataRecipe): DatasetEntry => dataset
 
 /** The recipe's data set, whole. */
 export async function loadSplits(recipe: DataRecipe): Promise<Splits> {
-  const { dir, timeSteps, splitBy } = recipe.data;
-  return entryOf(recipe).load({ splitBy, ...(dir === undefined ? {} : { dir }), ...(timeSteps === undefined ? {} : { timeSteps }) });
+  const { dir, timeSteps, splitBy, cache } = recipe.data;
+  return entryOf(recipe).load({ splitBy, cache, ...(dir === undefined ? {} : { dir }), ...(timeSteps === undefined ? {} : { timeSteps }) });
 }
 
 /** The first so many samples of each split, where the recipe limits them. Draws depend on how many there are. */
