@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { SpikeloomError } from "spikeloom";
+import { csv } from "../csv.ts";
 import { diskError, writeFileAtomic } from "../files.ts";
 import { type Recipe, recipeEpochs } from "../recipe.ts";
 import { duration, energy, percent } from "../report/format.ts";
@@ -221,8 +222,9 @@ const COLUMNS: readonly Column<RunRow>[] = [
 
 /** Raw numbers: accuracies and rates from 0 to 1, energy in picojoules. */
 function csvOf(rows: readonly RunRow[]): string {
-  const quoted = (v: unknown) => (/[",\n\r]/.test(String(v)) ? `"${String(v).replaceAll('"', '""')}"` : String(v));
-  const heads = "name,path,model,data,epochs,totalEpochs,status,accuracy,best,firingRate,energyPicojoules,seconds,seed,device,date,problem";
-  const keys = heads.split(",") as (keyof RunRow)[];
-  return [heads, ...rows.map((row) => keys.map((key) => quoted(row[key] ?? "")).join(","))].join("\n");
+  const keys =
+    "name,path,model,data,epochs,totalEpochs,status,accuracy,best,firingRate,energyPicojoules,seconds,seed,device,date,problem".split(
+      ",",
+    ) as (keyof RunRow)[];
+  return csv([keys, ...rows.map((row) => keys.map((key) => row[key] ?? ""))]);
 }
