@@ -79,11 +79,15 @@ export function spikeImplementation(
   return name;
 }
 
-let observer: ((operation: Implemented, name: string) => void) | undefined;
+type Observer = (operation: Implemented, name: string) => void;
 
-/** Tell `fn` of every choice that is made, until it is called with undefined: for profiles. */
-export function observeChoices(fn: typeof observer): void {
+let observer: Observer | undefined;
+
+/** Tell `fn` of every choice from now on, or nobody; gives who was told before. For profiles. */
+export function observeChoices(fn: Observer | undefined): Observer | undefined {
+  const before = observer;
   observer = fn;
+  return before;
 }
 
 /** Which implementation of an operation runs. */

@@ -13,7 +13,7 @@ import { matmul } from "../../src/tensor/ops/matmul.ts";
 import { emptySpikes } from "../../src/tensor/tensor.ts";
 import { ADDON } from "../gradcheck.ts";
 
-afterEach(() => observeChoices(undefined));
+afterEach(() => void observeChoices(undefined));
 
 /** Spikes of which `density` fire, the same for every device. */
 function spikes(shape: readonly number[], density: number): Tensor {
@@ -40,13 +40,13 @@ function products(density: number): { chosen: string[]; results: number[][]; cou
     w.requiresGrad = v.requiresGrad = true;
     const chosen: string[] = [];
     const { result, kernels } = measure.profileKernels(() => {
-      observeChoices((operation, name) => {
+      const before = observeChoices((operation, name) => {
         if (operation.startsWith("spikeProduct")) chosen.push(`${operation}=${name}`);
       });
       const y = conv2d(x, w, null, { padding: 1 });
       const z = matmul(x.reshape([1024, 64]), v);
       y.square().sum().add(z.square().sum()).backward();
-      observeChoices(undefined);
+      observeChoices(before);
       return noGrad(() => [y, z, w.grad, v.grad].map((t) => [...(t?.dataSync() ?? [])]));
     });
     return { chosen, results: result, counts: kernels.find((k) => k.kernel === "spike_stats")?.calls ?? 0 };
