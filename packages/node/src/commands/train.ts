@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { type EngineInfo, SpikeloomError, train } from "spikeloom";
 import { checkMemory, memoryLine } from "../memory.ts";
+import { checkProfileFile, createProfile, PROFILE_STEPS, type ProfileSteps, profileText } from "../profile.ts";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../recipe.ts";
 import { energy as picojoules } from "../report/format.ts";
@@ -22,11 +23,18 @@ export interface TrainOptions extends EngineChoice {
   saveEvery?: string | undefined;
   workers?: number | undefined;
   json?: boolean | undefined;
+  /** Write a trace of some steps: to this file, or to the run's folder. */
+  profile?: string | true | undefined;
+  /** Which steps of this process. */
+  profileSteps?: ProfileSteps | undefined;
 }
 
 /** How the command ended: 0, or 130 after Ctrl-C. */
 export async function run(options: TrainOptions): Promise<number> {
   const started = performance.now();
+  if (options.profileSteps && options.profile === undefined)
+    throw new SpikeloomError("--profile-steps chooses the steps of --profile: add that, or leave it out");
+  if (typeof options.profile === "string") checkProfileFile(options.profile);
   const { folder, recipe } = await open(options);
   folder.lock();
   try {
@@ -124,11 +132,33 @@ async function trainIn(
   };
   for (const signal of SIGNALS) process.on(signal, interrupt);
 
+  const steps = options.profileSteps ?? PROFILE_STEPS;
+  let profile =
+    options.profile === undefined
+      ? undefined
+      : createProfile(options.profile === true ? join(folder.path, "trace.json") : options.profile, steps, engine);
+  const profiled = async () => {
+    const ended = profile;
+    profile = undefined;
+    try {
+      const result = await ended?.finish();
+      if (result && options.json) console.log(JSON.stringify({ type: "profile", ...result }));
+      else if (result) progress.note(profileText(result, steps));
+    } catch (error) {
+      // The training is worth more than its trace.
+      progress.note(`profile: ${(error as Error).message}`);
+    }
+  };
+
   let lastSave = performance.now();
   let lastTest: train.Evaluation | undefined;
   let best = bestSoFar(folder);
   try {
+    profile?.begin();
     for await (const event of trainer.run()) {
+      if (event.type === "step") profile?.step(event.step);
+      else profile?.skip();
+      if (profile?.done) await profiled();
       try {
         if (event.type === "epoch" && event.test && event.test.accuracy > best) {
           best = event.test.accuracy;
@@ -154,13 +184,16 @@ async function trainIn(
         await save();
         lastSave = performance.now();
       }
+      profile?.begin();
     }
   } catch (error) {
     if (!(interrupted && error === stop.signal.reason)) throw error;
   } finally {
+    profile?.skip();
     progress.done();
     for (const signal of SIGNALS) process.off(signal, interrupt);
   }
+  await profiled();
   const finish = async (): Promise<number> => {
     await save();
     if (interrupted) {
