@@ -37,12 +37,12 @@ export const LANES: Readonly<Record<string, number>> = { amx: 16, avx512: 16, av
 /** Instruction set -> prices. One that is not here always adds rows. Measured on Zen 4, 2026-11. */
 export const PRICES: Readonly<Record<string, Readonly<Record<Products, Prices>>>> = {
   avx512: {
-    spikeProduct: { add: 0.396, visit: 2.8, multiply: 0.293, copy: 3.71 },
-    spikeProductGradWeight: { add: 0.443, visit: 0.969, multiply: 0.304, copy: 2.27 },
+    spikeProduct: { add: 0.412, visit: 2.63, multiply: 0.311, copy: 3.15 },
+    spikeProductGradWeight: { add: 0.459, visit: 1.04, multiply: 0.325, copy: 1.75 },
   },
   avx2: {
-    spikeProduct: { add: 0.244, visit: 1.33, multiply: 0.194, copy: 0.793 },
-    spikeProductGradWeight: { add: 0.267, visit: 0.52, multiply: 0.164, copy: 1.22 },
+    spikeProduct: { add: 0.242, visit: 2.03, multiply: 0.204, copy: 0.302 },
+    spikeProductGradWeight: { add: 0.271, visit: 0.547, multiply: 0.17, copy: 0.97 },
   },
   baseline: {
     spikeProduct: { add: 0.181, visit: 1.81, multiply: 0.255, copy: 0.931 },
@@ -76,8 +76,12 @@ export function workOf(operation: Products, { n, h, w, ci, oh, ow, co, kh, kw }:
   };
 }
 
-/** Below so many nanoseconds of a dense product the spikes are not worth counting, which takes some microseconds. */
-const SMALL = 1e6;
+/** Nanoseconds that counting takes: a call of a kernel, and for each word of 32 bits. */
+const COUNT_CALL = 3000;
+const COUNT_WORD = 0.8;
+/** Most that counting may take of what a product of few spikes takes, and how many are few. */
+const COUNT_PART = 0.03;
+const FEW = 0.1;
 /** Part of the elements up to which rows are added whatever the prices say: unpacking takes memory, 32 times that of the bits. */
 const SPARSE = 0.25;
 
@@ -87,6 +91,8 @@ export function mostEventBits(prices: Prices, operation: Products, shape: Produc
   const dense = work.multiply * prices.multiply + work.copy * prices.copy;
   const elements = shape.n * shape.h * shape.w * shape.ci;
   const most = (dense - work.visit * prices.visit) / (work.add * prices.add);
+  const counting = COUNT_CALL + (elements * planes * COUNT_WORD) / 32;
+  const few = work.visit * prices.visit + FEW * elements * work.add * prices.add;
   // Not `>=`: an empty product has no answer.
-  return dense > SMALL && most < elements * planes ? Math.floor(Math.max(most, SPARSE * elements)) : Number.POSITIVE_INFINITY;
+  return most < elements * planes && counting < COUNT_PART * few ? Math.floor(Math.max(most, SPARSE * elements)) : Number.POSITIVE_INFINITY;
 }

@@ -76,6 +76,7 @@ function shapeOf(args: Numbers): string {
     const { n, h, w, ci, oh, ow, co, kh, kw } = args;
     return `${n}x${h}x${w}x${ci} -> ${oh}x${ow}x${co}, ${kh}x${kw}`;
   }
+  if ("oh" in args && "ci" in args) return `${args.n}x${args.h}x${args.w}x${args.ci} -> ${args.oh}x${args.ow}x${args.co}`;
   if ("d0" in args) {
     const dims = Array.from({ length: 6 }, (_, i) => args[`d${i}`]);
     return dims.slice(dims.findIndex((d, i) => d !== 1 || i === 5)).join("x");
