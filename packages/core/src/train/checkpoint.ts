@@ -11,6 +11,7 @@ import type { Module } from "../nn/module.ts";
 import type { EMA } from "../optim/ema.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import { kindOf } from "../runtime/check.ts";
+import { PRICES } from "../runtime/costs.ts";
 import type { TypedArray } from "../runtime/device.ts";
 import { engineInfo, randomness } from "../runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../runtime/error.ts";
@@ -69,11 +70,16 @@ interface CheckpointState extends Standing {
   rng: RngState;
   isa: string;
   device: string;
-  /** What else decides the last bits: the kernels' interface, and implementations that were forced. */
+  /** What else decides the last bits: the kernels' interface and the prices they are chosen by, and implementations that were forced. */
   kernels: number;
   implementations: ImplementationChoice;
   /** Absent in checkpoints of versions that knew only the highest. */
   matmulPrecision?: MatmulPrecision;
+}
+
+/** A number that changes with the kernels' interface and with what chooses between them. */
+function kernelsHash(): number {
+  return crc32(new TextEncoder().encode(JSON.stringify([kernelTableHash(), PRICES])));
 }
 
 /** Everything a resumed run needs. */
@@ -102,7 +108,7 @@ export function writeCheckpoint(
     rng: randomness().state(),
     isa,
     device,
-    kernels: kernelTableHash(),
+    kernels: kernelsHash(),
     implementations: forcedImplementations(),
     matmulPrecision,
   };
@@ -175,7 +181,7 @@ function differences(state: CheckpointState): string | undefined {
   const here = engineInfo();
   if (here.isa !== state.isa)
     return `the run was made on ${state.device} (${state.isa}), this is ${here.device} (${here.isa}): it goes on, but not bit for bit`;
-  if (state.kernels !== kernelTableHash() || JSON.stringify(state.implementations) !== JSON.stringify(forcedImplementations()))
+  if (state.kernels !== kernelsHash() || JSON.stringify(state.implementations) !== JSON.stringify(forcedImplementations()))
     return "the run was made with another version of the kernels, or with other implementations forced: it goes on, but not bit for bit";
   const precision = state.matmulPrecision ?? "highest";
   if (precision !== here.matmulPrecision)
