@@ -299,7 +299,7 @@ INLINE void transpose32(u4* a) {
 }
 
 // to[t][c][0..cols) += factor * sum of the rows in list c, each t rows up, for T neighbouring taps and `channels` lists. One walk of a
-// list serves all taps, and the rows stay in the first-level cache.
+// list serves all taps.
 template <int V, int T>
 static __attribute__((noinline)) void add_lists(float* to, int64_t stride, int64_t tap_stride, const uint32_t* list, const uint32_t* start,
                                                 int64_t channels, uintptr_t rows, int64_t cols, float factor) {
@@ -340,19 +340,13 @@ INLINE int64_t spike_unit_channels(int64_t ci, int64_t across) {
   return share > 64 ? share : 64;
 }
 
-// Positions of a block: rows of gy in scratch, and the words that meet them. SPIKE_GRAD_COLS columns of a block fit the first-level cache.
-#ifndef SPIKE_GRAD_VECS
-#define SPIKE_GRAD_VECS (LANES == 16 ? 2 : 4)
-#endif
+// Positions of a block: rows of gy in scratch, and the words that meet them.
+#define SPIKE_GRAD_VECS 4
 #define SPIKE_GRAD_COLS (SPIKE_GRAD_VECS * LANES)
 #define SPIKE_GRAD_TAPS 3
 #define SPIKE_POSITIONS 320         // room in scratch
-#ifndef SPIKE_POSITIONS_USUAL
 #define SPIKE_POSITIONS_USUAL 192   // where each tap gathers its own words
-#endif
-#ifndef SPIKE_POSITIONS_SHARED
-#define SPIKE_POSITIONS_SHARED 256  // where taps share lists, borders included
-#endif
+#define SPIKE_POSITIONS_SHARED 320  // where taps share lists, borders included
 // Sums are kept in scratch while they fit: rows of the weights lie a power of two apart more often than not.
 #define SPIKE_GRAD_OFFSET (SCRATCH_BYTES / 2)
 static_assert((SPIKE_POSITIONS * (SPIKE_UNIT_COLS + 32 + 1) + 256) * 4 <= SPIKE_GRAD_OFFSET, "scratch");

@@ -113,8 +113,7 @@ export const products = {
         for (let i = 0; i < ci; i++) {
           const spike = scale * spikeAt(x, image * h * w + pixel, planes, ci, i);
           if (spike === 0) continue;
-          for (let o = 0; o < co; o++)
-            gw[chunk * size + (tap * ci + i) * co + o]! += spike * gy[(image * oh * ow + out) * co + o]!;
+          for (let o = 0; o < co; o++) gw[chunk * size + (tap * ci + i) * co + o]! += spike * gy[(image * oh * ow + out) * co + o]!;
         }
     }
   },
