@@ -64,8 +64,8 @@ struct DwSpikes {
     const uint32_t* in = x + (row * w + from) * planes * words;
     for (int64_t i = from; i < to; i++, in += planes * words, out += LANES)
       for (int64_t j = 0, v = 0; j < cols; j += LANES, v++) {
-        vf value{};
-        for (int64_t p = 0; p < planes; p++)
+        vf value = select(bits_to_mask(row_bits(in, c0 + j)), splat(scale), vf{});
+        for (int64_t p = 1; p < planes; p++)
           value += select(bits_to_mask(row_bits(in + p * words, c0 + j)), splat(scale * (float)(1u << p)), vf{});
         store(out + v * stride, value);
       }
@@ -126,6 +126,37 @@ INLINE DwOutputs dw_outputs_of(int64_t outputs, bool unit) {
   return unit ? dw_outputs<P, true> : dw_outputs<P, false>;
 }
 
+// The same for K neighbouring taps in a row, stride 1, `rows` rows: with registers for all, an input vector is loaded once for all taps
+// that meet it. The taps' weights lie `wstep` floats apart (less than 0 where the window is turned), rows of them `wrow`.
+template <int P, int K>
+static __attribute__((noinline)) void dw_slide(const float* x, int64_t xrow, const float* weights, int64_t wstep, int64_t wrow,
+                                               int64_t rows, const float* start, int64_t start_step, float* y, int64_t ystep, int lanes) {
+  vf s[P];
+  for (int p = 0; p < P; p++) s[p] = start ? load_lanes(start + p * start_step, lanes) : vf{};
+  for (int64_t r = 0; r < rows; r++, x += xrow, weights += wrow) {
+    vf w[K];
+    for (int k = 0; k < K; k++) w[k] = load(weights + k * wstep);
+#pragma GCC unroll 16
+    for (int i = 0; i < P + K - 1; i++) {
+      const vf v = load(x + i * LANES);
+#pragma GCC unroll 8
+      for (int k = 0; k < K; k++)
+        if (i - k >= 0 && i - k < P) s[i - k] += v * w[k];
+    }
+  }
+  for (int p = 0; p < P; p++) store_lanes(y + p * ystep, s[p], lanes);
+}
+typedef void (*DwSlide)(const float*, int64_t, const float*, int64_t, int64_t, int64_t, const float*, int64_t, float*, int64_t, int);
+// For 4 to 8 outputs and 3, 5 or 7 taps where there are registers for it; else null.
+template <int P>
+INLINE DwSlide dw_slide_of(int64_t outputs, int64_t taps) {
+  if constexpr (LANES < 16 || P < 4)
+    return nullptr;
+  else
+    return outputs != P ? dw_slide_of<P - 1>(outputs, taps)
+                        : taps == 3 ? dw_slide<P, 3> : taps == 5 ? dw_slide<P, 5> : taps == 7 ? dw_slide<P, 7> : nullptr;
+}
+
 // Output rows i in [begin, end) of one image (y, `width` columns): start or zero, plus the taps' sums.
 template <class Source>
 static void dw_rows(char* scratch, const DwAxis& ay, const DwAxis& ax, const Source& source, int64_t begin, int64_t end, int64_t c,
@@ -160,7 +191,7 @@ static void dw_rows(char* scratch, const DwAxis& ay, const DwAxis& ax, const Sou
                 for (int64_t j = 0, v = 0; j < cols; j += LANES, v++)
                   store(weights + (v * DW_TAPS + t) * LANES, load_lanes(w + j, (int)least(LANES, cols - j)));
               }
-            const bool first = ky == 0 && kx == 0;
+            const bool first = ky == 0 && kx == 0, neighbours = ax.step == 1 && (ax.slope == 1 || ax.slope == -1);
             for (int64_t j = 0, v = 0; j < cols; j += LANES, v++)
               for (int64_t r = 0; r < rows; r++) {
                 int64_t k0 = 0, k1 = down;  // the window's rows inside the image
@@ -176,6 +207,13 @@ static void dw_rows(char* scratch, const DwAxis& ay, const DwAxis& ax, const Sou
                   const int64_t blocks = ceil_div(across - q, DW_OUTPUTS);
                   n = ceil_div(across - q, blocks);
                   const float* start = !first ? to + q * ystep : bias ? bias + c0 + j : nullptr;
+                  if (const DwSlide slide = neighbours ? dw_slide_of<DW_OUTPUTS>(n, along) : nullptr) {
+                    const bool turned = ax.slope < 0;
+                    slide(x + q * LANES + taps[k0 * along + (turned ? along - 1 : 0)].x, ay.slope * wide * LANES,
+                        weights + (v * DW_TAPS + k0 * along + (turned ? along - 1 : 0)) * LANES, turned ? -LANES : LANES, along * LANES,
+                        k1 - k0, start, first ? 0 : ystep, to + q * ystep, ystep, (int)least(LANES, cols - j));
+                    continue;
+                  }
                   dw_outputs_of<DW_OUTPUTS>(n, ax.step == 1)(taps + k0 * along, (k1 - k0) * along, x + q * ax.step * LANES,
                       ax.step * LANES, weights + v * DW_TAPS * LANES, start, first ? 0 : ystep, to + q * ystep, ystep,
                       (int)least(LANES, cols - j));

@@ -313,8 +313,11 @@ export const KERNELS = {
    * for every set bit add the weight row. kh = kw = 1 and h = w = 1 is a spike matrix product. Units: `spikeUnits(n, oh, ow, co, kh * kw)`.
    */
   spike_conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F },
-  /** gw [kh, kw, ci, co] = scale * sum over positions of spike x gy. Units: `spikeGradUnits(ci, co)`. */
-  spike_conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F },
+  /**
+   * gw [chunks, kh, kw, ci, co] = scale * sum over positions of spike x gy, chunk q over images n * q / chunks to n * (q + 1) / chunks.
+   * Units: `chunks * spikeGradBlocks(ci, co, kh * kw)`.
+   */
+  spike_conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F, chunks: I },
   /** Pack x f32 [rows, c] (values scale * integer in [0, 2^planes)) to spikes. Units: rows. */
   spike_pack: { x: P, y: P, rows: I, c: I, planes: I, scale: F },
   /** y f32 [rows, c] = value of each spike. Units: rows. */
@@ -576,10 +579,10 @@ export function spikeUnits(n: number, oh: number, ow: number, co: number, taps: 
   return Math.ceil((n * oh) / rows) * Math.ceil(co / (taps > 1 ? 64 : 256));
 }
 
-/** Units of `spike_conv2d_grad_weight`: 8 or more input channels by 64 output channels. */
-export function spikeGradUnits(ci: number, co: number): number {
-  const across = Math.ceil(co / 64);
-  return Math.ceil(ci / (Math.ceil(Math.ceil((ci * across) / 8) / 8) * 8)) * across;
+/** Units of `spike_conv2d_grad_weight` in one chunk: 64 or more input channels by 64 output channels (128 if the window is a single tap). */
+export function spikeGradBlocks(ci: number, co: number, taps: number): number {
+  const across = Math.ceil(co / (taps > 1 ? 64 : 128));
+  return Math.ceil(ci / Math.max(64, Math.ceil(Math.ceil((ci * across) / 8) / 8) * 8)) * across;
 }
 
 /** Most steps (times states) that the neuron kernels keep for a block in scratch memory; most registers of a program. */

@@ -103,13 +103,18 @@ export const products = {
   },
 
   spike_conv2d_grad_weight(g: ReferenceArgs<"spike_conv2d_grad_weight">): void {
-    const { x, gy, gw, n, h, w, ci, oh, ow, co, kh, kw, planes, scale } = g;
-    gw.fill(0, 0, kh * kw * ci * co);
-    for (let image = 0; image < n; image++)
+    const { x, gy, gw, n, h, w, ci, oh, ow, co, kh, kw, planes, scale, chunks } = g;
+    const size = kh * kw * ci * co;
+    gw.fill(0, 0, chunks * size);
+    for (let image = 0; image < n; image++) {
+      let chunk = 0;
+      while (image >= Math.floor((n * (chunk + 1)) / chunks)) chunk++;
       for (const { pixel, tap, out } of allTaps(g))
         for (let i = 0; i < ci; i++) {
           const spike = scale * spikeAt(x, image * h * w + pixel, planes, ci, i);
-          if (spike !== 0) for (let o = 0; o < co; o++) gw[(tap * ci + i) * co + o]! += spike * gy[(image * oh * ow + out) * co + o]!;
+          if (spike === 0) continue;
+          for (let o = 0; o < co; o++) gw[chunk * size + (tap * ci + i) * co + o]! += spike * gy[(image * oh * ow + out) * co + o]!;
         }
+    }
   },
 };

@@ -5,12 +5,12 @@
 import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { device } from "../../runtime/engine.ts";
 import { implementation, implementationForced } from "../../runtime/implementations.ts";
-import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
+import { CONV_LIMITS, productUnits, spikeUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
 import { scope } from "../scope.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
-import { byEvents, dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
+import { byEvents, dense, expectDType, expectFloat, run, spikeWeightGradient, sumRows, tilesFor } from "./common.ts";
 import { at, copyStrided } from "./strided.ts";
 import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
 
@@ -159,16 +159,12 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
 function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings): Tensor {
   const { window: g, groups } = settings;
   if (x.size === 0 || gy.size === 0) return zeros(shape);
+  if (x.dtype === "spikes" && groups === 1 && byEvents("spikeProductGradWeight", x, g)) {
+    return spikeWeightGradient(x, gy, shape, { ...g, ...(x.spikes as SpikeFormat) });
+  }
   const gw = empty(shape);
   const positions = g.n * g.oh * g.ow;
   const taps = g.kh * g.kw;
-  if (x.dtype === "spikes" && groups === 1 && byEvents("spikeProductGradWeight", x, g)) {
-    const format = x.spikes as SpikeFormat;
-    const units = spikeGradUnits(g.ci, g.co);
-    const tiles = tilesFor(units, (positions * format.planes * wordsOf(g.ci) * taps * g.co) / units);
-    run("spike_conv2d_grad_weight", { x: x.storage, gy: gy.storage, gw: gw.storage, ...g, ...format }, tiles);
-    return gw;
-  }
   if (isDepthwise(settings)) {
     const args = { x: x.storage, gy: gy.storage, gw: gw.storage, ...g };
     const tiles = tilesFor(Math.ceil(g.ci / 32), 4 * positions * taps);

@@ -3,11 +3,11 @@
  * each spike; everything else is a dense product.
  */
 import { checkOptions } from "../../runtime/check.ts";
-import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
+import { productUnits, spikeUnits } from "../../runtime/kernel-table.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, expectTensor, type SpikeFormat, type Tensor } from "../tensor.ts";
-import { byEvents, dense, expectFloat, run, tilesFor } from "./common.ts";
+import { byEvents, dense, expectFloat, run, spikeWeightGradient, tilesFor } from "./common.ts";
 import { expand, transpose } from "./layout.ts";
 import { unbroadcast } from "./reduce.ts";
 
@@ -87,13 +87,7 @@ function projectGrad(x: Tensor, g: Tensor, tb: boolean): Tensor {
     const [left, right, shape] = tb ? [g, values, [n, k]] : [values, g, [k, n]];
     return gemm(left, right, shape, { batch: 1, m: shape[0] as number, n: shape[1] as number, k: rows, sa: 0, sb: 0, ta: true, tb: false });
   }
-  const gw = empty([k, n]);
-  if (gw.size)
-    run(
-      "spike_conv2d_grad_weight",
-      { x: x.storage, gy: g.storage, gw: gw.storage, ...onePixel(rows, k, n, x.spikes) },
-      tilesFor(spikeGradUnits(k, n), (rows * k * n) / spikeGradUnits(k, n) / 8),
-    );
+  const gw = spikeWeightGradient(x, g, [k, n], onePixel(rows, k, n, x.spikes));
   return tb ? transpose(gw) : gw;
 }
 

@@ -383,12 +383,13 @@ const cases: Cases<KernelName> = {
     const { ih: _ih, iw: _iw, ...g } = d.window();
     const planes = d.pick(1, 1, 2, 3);
     const scale = d.real(1, 1, 0.25);
+    const chunks = d.int(1, g.n);
     const buffers = {
       x: d.spikes(g.n * g.h * g.w, planes, g.ci),
       gy: d.floats(g.n * g.oh * g.ow * g.co, -1, 1),
-      gw: unwritten(g.kh * g.kw * g.ci * g.co),
+      gw: unwritten(chunks * g.kh * g.kw * g.ci * g.co),
     };
-    return { args: { ...buffers, ...g, planes, scale }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
+    return { args: { ...buffers, ...g, planes, scale, chunks }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
   },
   spike_pack: (d) => {
     const [rows, c, planes, scale] = [dim(d), d.channels(), d.int(1, 4), d.real(1, 1, 0.25, 1 / 3)];
