@@ -269,7 +269,12 @@ export function backward(root: Tensor, options: BackwardOptions = {}): void {
 /** `backward`, whose gradients go to the leaves that `wanted` accepts. */
 function propagate(root: Tensor, { gradient, retainGraph = false }: BackwardOptions, wanted: (leaf: Tensor) => boolean): void {
   expectGradient(root, gradient);
-  spread(root, detachedScope(() => (gradient ? gradient.alias() : full(root.shape, 1))), retainGraph, wanted);
+  spread(
+    root,
+    detachedScope(() => (gradient ? gradient.alias() : full(root.shape, 1))),
+    retainGraph,
+    wanted,
+  );
 }
 
 function expectGradient(root: Tensor, gradient: Tensor | undefined): void {
