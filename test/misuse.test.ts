@@ -214,6 +214,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   "nn.Flatten": call(nn.Flatten, () => [1]),
   "nn.Linear": call(nn.Linear, () => [2, 3, { bias: true }]),
   "nn.ModuleList": call(nn.ModuleList, () => [[new nn.ReLU()]]),
+  "nn.inTurn": call(nn.inTurn, () => [[new nn.ReLU()], image()]),
   "nn.Sequential": call(nn.Sequential, () => [new nn.ReLU()]),
   "nn.Parameter": call(nn.Parameter, () => [ones([2]), null]),
   "nn.StateBuffer": call(nn.StateBuffer, () => [ones([2]), true]),

@@ -7,6 +7,7 @@ import { nearest, SettingError, SpikeloomError } from "spikeloom";
 import { type Document, isMap, isNode, LineCounter, parse, parseDocument, stringify } from "yaml";
 import { z } from "zod";
 import { readFileChecked } from "./files.ts";
+import { sizeBytes } from "./memory.ts";
 import { findIdle } from "./recipe-idle.ts";
 
 // Every schema carries as its error the words that follow "expected" (choices excepted): `explain` puts errors together.
@@ -27,6 +28,7 @@ const side = z.union([whole(1, 8192), z.tuple([whole(1, 8192), whole(1, 8192)])]
 const interpolation = z.enum(["bilinear", "bicubic"]).default("bicubic");
 const mapping = <T extends z.core.$ZodLooseShape>(shape: T) => z.strictObject(shape, { error: "a mapping" });
 
+const MEMORY = '"auto", or a size such as "500 MB" or "2 GiB"';
 const DURATION = 'minutes as a number, or a duration such as "30s", "5m" or "1h"';
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 
@@ -187,6 +189,11 @@ export const recipeSchema = mapping({
     clipNorm: above0.optional(),
     /** Batches whose gradients are averaged before a step. */
     accumulate: whole(1).default(1),
+    /** Memory that the run may take, as "500 MB"; "auto" for all there is. Parts of the model are run again in backward until it fits. */
+    memory: z
+      .string(MEMORY)
+      .refine((value) => value === "auto" || sizeBytes(value) !== undefined, MEMORY)
+      .default("auto"),
     /** Test after every so many epochs, and after the last. */
     evalEvery: whole(1).default(1),
     /** Keep a moving average of the weights, and test and ship that. */

@@ -51,7 +51,7 @@ export class Context {
   /** Number i of what was saved. */
   load(i: number): Tensor {
     const t = this.kept[i] as Tensor | Recipe;
-    if (t instanceof Recipe) return new Tensor(t.shape, "f32", t.make());
+    if (t instanceof Recipe) return new Tensor(t.shape, "f32", null, null, t.retain());
     if (t.version !== this.versions[i])
       throw new SpikeloomError(
         `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
@@ -268,6 +268,16 @@ export function backward(root: Tensor, options: BackwardOptions = {}): void {
 
 /** `backward`, whose gradients go to the leaves that `wanted` accepts. */
 function propagate(root: Tensor, { gradient, retainGraph = false }: BackwardOptions, wanted: (leaf: Tensor) => boolean): void {
+  expectGradient(root, gradient);
+  spread(
+    root,
+    detachedScope(() => (gradient ? gradient.alias() : full(root.shape, 1))),
+    retainGraph,
+    wanted,
+  );
+}
+
+function expectGradient(root: Tensor, gradient: Tensor | undefined): void {
   if (!root.node) {
     if (!root.requiresGrad)
       throw new SpikeloomError("backward: the tensor depends on nothing that requires a gradient (was it made inside noGrad?)");
@@ -276,8 +286,11 @@ function propagate(root: Tensor, { gradient, retainGraph = false }: BackwardOpti
   if (gradient && !sameShape(gradient.shape, root.shape))
     wrong("backward", "gradient", `of shape ${show(root.shape)}`, show(gradient.shape));
   if (gradient && gradient.dtype !== "f32") wrong("backward", "gradient", "of dtype f32", gradient.dtype);
+}
+
+/** From the gradient of `root`, which is consumed, those of all that it depends on. */
+function spread(root: Tensor, seed: Tensor, retainGraph: boolean, wanted: (leaf: Tensor) => boolean): void {
   withRecording(false, () => {
-    const seed = detachedScope(() => (gradient ? gradient.alias() : full(root.shape, 1)));
     if (!root.node) return accumulateLeaf(root, seed);
     const order = reachable(root.node);
     const pending = new Map<Node, (Tensor | null)[]>();
@@ -432,12 +445,13 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
         try {
           return withRecording(true, () => {
             const leaves = ctx.saved.map((t, i) => {
-              const leaf = t.alias();
+              // What is made again anew is this backward's own already, and a neuron takes it unmade.
+              const leaf = t.kept ? t.alias() : t;
               leaf.requiresGrad = ctx.needs[i] as boolean;
               return leaf;
             });
             const y = inCheckpoint(() => fn(...leaves));
-            if (y.node || y.requiresGrad) backward(y, { gradient: g as Tensor });
+            if (y.node || y.requiresGrad) spread(y, handedOver(g as Tensor), false, () => true);
             return [
               ...leaves.map((leaf) => {
                 const got = leaf.grad;
@@ -462,6 +476,14 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
   );
   anchor.dispose();
   return output;
+}
+
+/** A gradient, with the sums that hang on it, as a tensor that belongs to no scope; the one given is used up. */
+function handedOver(g: Tensor): Tensor {
+  const own = detachedScope(() => g.alias());
+  [own.normSums, g.normSums] = [g.normSums, null];
+  g.dispose();
+  return own;
 }
 
 let recomputing = 0;

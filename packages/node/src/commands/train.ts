@@ -1,7 +1,7 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { join } from "node:path";
 import { type EngineInfo, SpikeloomError, train } from "spikeloom";
-import { checkMemory, memoryLine } from "../memory.ts";
+import { checkMemory, memoryBudget, memoryLine } from "../memory.ts";
 import { checkProfileFile, createProfile, PROFILE_STEPS, type ProfileSteps, profileText } from "../profile.ts";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../recipe.ts";
@@ -79,20 +79,21 @@ async function trainIn(
     json: options.json ?? false,
     tests: { images: set.test.length, every: recipe.train.evalEvery },
   });
-  const estimate = async () => {
-    memory = await train.estimateMemory(trainer, process.memoryUsage.rss() + (workers?.bytes ?? 0));
-    return memory;
+  const fit = async () => {
+    memory = await train.fitMemory(trainer, budget, process.memoryUsage.rss() + (workers?.bytes ?? 0));
+    checkMemory(memory, recipe, engine, budget);
   };
-  let memory: train.MemoryEstimate | undefined;
+  const budget = memoryBudget(recipe.train.memory);
+  let memory: train.FittedMemory | undefined;
   if (options.resume !== undefined) {
     const warning = trainer.restore(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
     if (warning) progress.note(warning);
-    checkMemory(await estimate(), recipe, engine);
+    await fit();
     await folder.rewind(trainer.steps, trainer.epochsDone);
     // What --set changed belongs to the run from now on.
     if (options.set?.length) await folder.write("recipe", recipeToYaml(recipe));
   } else {
-    checkMemory(await estimate(), recipe, engine);
+    await fit();
     await folder.create(recipe);
     // The first checkpoint, before any work: it shows that there is room for one, and nothing can be lost for want of it.
     await folder.write("checkpoint", trainer.checkpoint(weightNotes(recipe, set)));

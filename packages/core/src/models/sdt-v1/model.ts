@@ -81,6 +81,10 @@ export class PatchSplitting extends Module {
     this.rpe_lif = neuron(spikeMode);
   }
 
+  override recomputable(): Module[] {
+    return [this];
+  }
+
   /** x [T, B, H, W, Cin] -> membranes [T, B, H', W', D]. */
   forward(x: Tensor): Tensor {
     let h = this.stage(0, this.proj_conv, this.proj_bn, this.proj_lif, x);
@@ -241,6 +245,10 @@ export class Block extends Module {
     super();
     this.attn = new SpikeDrivenSelfAttention({ dim, heads, dvs, spikeMode, layer });
     this.mlp = new SpikingMLP({ dim, hidden: Math.floor(dim * mlpRatio), spikeMode, layer });
+  }
+
+  override recomputable(): Module[] {
+    return [this];
   }
 
   forward(x: Tensor): Tensor {
