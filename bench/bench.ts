@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { SpikeloomError } from "spikeloom";
 import { addonIsas, findAddon } from "../packages/node/src/addon.ts";
-import { CASES, oneOf, type Spec } from "./cases.ts";
+import { CASES, type Case, oneOf, type Spec } from "./cases.ts";
 import { profileCase } from "./kernels.ts";
 import { measureLimits } from "./limits.ts";
 import { bestSetting, type Column, type Figures, figures, json, markdown, type Report, type Result, tables } from "./report.ts";
@@ -64,9 +64,9 @@ function command(): string {
 }
 
 /** Which settings of the peer can make a difference to a case. */
-function settingsOf(spec: Spec, wanted: readonly string[]): string[] {
-  const layout = spec.kind === "conv" || spec.kind === "train" || spec.kind === "infer";
-  const graph = spec.kind !== "conv" && spec.kind !== "linear";
+function settingsOf(kind: Spec["kind"], wanted: readonly string[]): string[] {
+  const layout = kind === "conv" || kind === "train" || kind === "infer";
+  const graph = kind !== "conv" && kind !== "linear";
   return wanted.filter((setting) => setting === "eager" || (setting === "compile" ? graph : layout));
 }
 
@@ -126,7 +126,9 @@ async function main(): Promise<void> {
   const devices = listOf("--device", options.device ?? (addon ? "native,wasm" : "wasm"), ["native", "wasm"]);
   if (devices.includes("native") && !addon) throw new SpikeloomError("--device native: the addon is not built: npm run build");
   const processors = availableParallelism();
-  const threads = [...new Set(options.threads?.split(",").map((t) => count("--threads", t, 1)) ?? (quick ? [processors] : [processors, 1]))];
+  const threads = [
+    ...new Set(options.threads?.split(",").map((t) => count("--threads", t, 1)) ?? (quick ? [processors] : [processors, 1])),
+  ];
   const rounds = count("--rounds", options.rounds, quick ? 1 : 3);
   const repeat = count("--repeat", options.repeat, quick ? 2 : 7);
   const chosen = options.isa === undefined ? (quick ? isas.slice(0, 1) : isas) : listOf("--isa", options.isa, isas);
@@ -156,7 +158,13 @@ async function main(): Promise<void> {
     };
     const quiet = loadavg();
     if ((quiet[0] as number) > 0.5) console.error(`The machine is not quiet (load ${quiet[0]?.toFixed(2)}): the figures will be rough.`);
-    const machine = { cpu, cores: processors, memoryGiB: Math.round(totalmem() / 2 ** 30), platform: `${process.platform} ${process.arch}`, isas };
+    const machine = {
+      cpu,
+      cores: processors,
+      memoryGiB: Math.round(totalmem() / 2 ** 30),
+      platform: `${process.platform} ${process.arch}`,
+      isas,
+    };
 
     if (options.sweep !== undefined) {
       const name = oneOf("--sweep", options.sweep, SWEEPS);
@@ -186,16 +194,13 @@ async function main(): Promise<void> {
     const wantsPeer = oneOf("--peer", options.peer, ["pytorch", "none"]) === "pytorch";
     const versions = wantsPeer ? await peerVersions() : undefined;
     if (wantsPeer && !versions) say(`No peer: Python with torch and spikingjelly was not found: ${HOW.pytorch}. Its columns stay empty.`);
-    const settings = listOf("--settings", options.settings ?? (quick ? "eager" : "eager,channels_last,compile"), [
-      "eager",
-      "channels_last",
-      "compile",
-    ]);
+    const all = ["eager", "channels_last", "compile"];
+    const settings = [...new Set(["eager", ...listOf("--settings", options.settings ?? (quick ? "eager" : all.join(",")), all)])];
 
     console.error("preparing inputs and weights");
-    const specs = names.flatMap((name) => CASES[name]?.specs ?? []);
+    const everything = names.flatMap((name) => CASES[name]?.specs ?? []);
     const fileOf = (spec: Spec) => join(folder, `${spec.name}.safetensors`);
-    await prepare(specs, specs.map(fileOf));
+    await prepare(everything, everything.map(fileOf));
     const limits: Record<string, Limits> = {};
     console.error("measuring the machine's limits");
     for (const { name, device, isa, threads: t } of columns) {
@@ -206,28 +211,28 @@ async function main(): Promise<void> {
 
     const collected = new Collected();
     // In a quick run one process does everything; else each case has its own, so that its peak memory is its own too.
-    const groups = quick ? [names.filter((n) => !CASES[n]?.threads), ...names.filter((n) => CASES[n]?.threads).map((n) => [n])] : names.map((n) => [n]);
+    const groups = quick ? [names] : names.map((n) => [n]);
     for (let round = 0; round < rounds; round++)
-      for (const group of groups.filter((g) => g.length)) {
-        const cases = group.map((n) => CASES[n] as (typeof CASES)[string]);
-        const [{ specs: [kind] = [], threads: only } = cases[0]!] = cases;
+      for (const group of groups) {
+        const cases = group.map((n) => CASES[n] as Case);
+        const { specs, threads: only } = cases[0] as Case;
+        const kind = (specs[0] as Spec).kind;
         const job: Job = { files: cases.flatMap((c) => c.specs.map(fileOf)), repeat, seconds: quick ? 1 : 3 };
         const runs: { side: string; start: () => Promise<Answer>; peer: boolean }[] = [];
-        const fitting = only === undefined ? columns : layerColumns(columns, only);
+        const fitting = columns.filter((c) => only === undefined || c.threads === only);
+        if (!fitting.length) say(`${group.join(", ")} needs --threads ${only}: left out.`);
         if (versions)
           for (const t of new Set(fitting.map((c) => c.threads)))
-            for (const setting of settingsOf(kind as Spec, settings)) {
+            for (const setting of settingsOf(kind, settings)) {
               const side = `pytorch ${t} ${setting}`;
               // After the first round only the fastest settings go on.
-              const wins = cases.some((c) =>
-                collected.order
-                  .filter((w) => c.specs.some((s) => w.startsWith(s.name)))
-                  .some((w) => collected.peer(w, "pytorch", t, settings)?.setting === setting),
-              );
+              const mine = collected.order.filter((w) => specs.some((s) => w.startsWith(s.name)));
+              const wins = mine.some((w) => collected.peer(w, "pytorch", t, settings)?.setting === setting);
               if (round === 0 || wins) runs.push({ side, start: () => peer("pytorch", setting, t, job), peer: true });
             }
-        if (kind?.kind === "lif-layer" && wantsPeer)
-          for (const library of LAYER_PEERS) runs.push({ side: `${library} 1 eager`, start: () => peer(library, "eager", 1, job), peer: true });
+        if (kind === "lif-layer" && wantsPeer && fitting.length)
+          for (const library of LAYER_PEERS)
+            runs.push({ side: `${library} 1 eager`, start: () => peer(library, "eager", 1, job), peer: true });
         for (const column of fitting) runs.push({ side: column.name, start: () => ours(column, job), peer: false });
         // Who begins changes from round to round, so that no side always finds the machine warm.
         for (const { side, start, peer: theirs } of round % 2 ? runs.toReversed() : runs) {
@@ -239,7 +244,9 @@ async function main(): Promise<void> {
             if (!theirs) throw error;
             const library = side.split(" ")[0] as string;
             const last = (error as Error).message.split("\n").at(-1) as string;
-            say(`${group.join(", ")}: ${side} did not run (${last.slice(0, 200)}). ${side.endsWith("eager") ? `How to get it: ${HOW[library]}.` : ""}`);
+            say(
+              `${group.join(", ")}: ${side} did not run (${last.slice(0, 200)}). ${side.endsWith("eager") ? `How to get it: ${HOW[library]}.` : ""}`,
+            );
           }
         }
       }
@@ -250,7 +257,7 @@ async function main(): Promise<void> {
         return rows ? [[c.name, rows] as const] : [];
       });
       const peers = ["pytorch", ...LAYER_PEERS].flatMap((library) =>
-        threads.concat(1).flatMap((t) => {
+        threads.flatMap((t) => {
           const found = collected.peer(name, library, t, settings);
           return found ? [[`${library} ${t}`, found] as const] : [];
         }),
@@ -267,7 +274,7 @@ async function main(): Promise<void> {
       command: command(),
       machine: { ...machine, loadBefore: quiet, loadAfter: loadavg() },
       versions: { node: process.versions.node, peer: versions ?? null },
-      columns: columns.concat(layerColumns(columns, 1).filter((c) => results.some((r) => r.ours[c.name]) && !columns.includes(c))),
+      columns,
       limits,
       rounds,
       repeat,
@@ -280,11 +287,6 @@ async function main(): Promise<void> {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** The columns of a case that has its own number of threads: the best native instruction set and wasm. */
-function layerColumns(columns: readonly Column[], threads: number): Column[] {
-  return columns.filter((c) => c.threads === threads);
 }
 
 try {

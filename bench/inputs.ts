@@ -35,7 +35,7 @@ function spikes(shape: readonly number[], density: number): Array {
 const normal = (shape: readonly number[], std = 1) => values(() => randn(shape, { std }));
 
 /** Running statistics of the batch norms averaged over some random images, so that the network fires about as a trained one would. */
-function calibrate(model: nn.Module, size: number): void {
+export function calibrate(model: nn.Module, size: number): void {
   for (const [, m] of model.namedModules()) if ("momentum" in m) (m as { momentum: number | null }).momentum = null;
   model.train();
   noGrad(() => {
@@ -44,7 +44,9 @@ function calibrate(model: nn.Module, size: number): void {
 }
 
 function stateOf(model: nn.Module): Map<string, Array> {
-  const state = [...model.stateDict()].map(([key, { dtype, shape, data }]) => [`state.${key}`, formats.ndArray(dtype, shape, data)] as const);
+  const state = [...model.stateDict()].map(
+    ([key, { dtype, shape, data }]) => [`state.${key}`, formats.ndArray(dtype, shape, data)] as const,
+  );
   model.dispose();
   return new Map(state);
 }

@@ -48,7 +48,16 @@ async function native(isa: string, threads: number): Promise<Limits | undefined>
   return { isa, threads, ...(JSON.parse(stdout) as Pick<Limits, "flops" | "adds" | "bandwidth">) };
 }
 
-const WASM_FLAGS = ["--target=wasm32", "-std=c++17", "-O3", "-ffreestanding", "-nostdlib", "-nostdlibinc", "-msimd128", "-fvisibility=hidden"];
+const WASM_FLAGS = [
+  "--target=wasm32",
+  "-std=c++17",
+  "-O3",
+  "-ffreestanding",
+  "-nostdlib",
+  "-nostdlibinc",
+  "-msimd128",
+  "-fvisibility=hidden",
+];
 const EXPORTS = ["probe_fma", "probe_add", "probe_read", "probe_write", "__heap_base"];
 
 interface Probe {
@@ -124,7 +133,12 @@ async function wasm(): Promise<Limits> {
  * The limits of a device with an instruction set and threads. Memory belongs to the machine: WebAssembly on several threads is held against
  * the native bandwidth of as many threads where that could be measured, else against the one thread's that many times.
  */
-export async function measureLimits(device: string, isa: string, threads: number, nativeIsa: string | undefined): Promise<Limits | undefined> {
+export async function measureLimits(
+  device: string,
+  isa: string,
+  threads: number,
+  nativeIsa: string | undefined,
+): Promise<Limits | undefined> {
   if (device === "native") return native(isa, threads);
   const one = await wasm();
   if (threads === 1) return one;

@@ -8,10 +8,7 @@ import { nn, snn, type Tensor } from "spikeloom";
 const neuron = () => new snn.LIF({ tau: 2, detachReset: true, surrogate: snn.surrogate.sigmoid({ alpha: 4 }) });
 
 const convNorm = (cin: number, cout: number, kernel: number, stride = 1) =>
-  new nn.Sequential(
-    new nn.Conv2d(cin, cout, kernel, { stride, padding: kernel >> 1, bias: false }),
-    new nn.BatchNorm2d(cout),
-  );
+  new nn.Sequential(new nn.Conv2d(cin, cout, kernel, { stride, padding: kernel >> 1, bias: false }), new nn.BatchNorm2d(cout));
 
 class Block extends nn.Module {
   c1: nn.Sequential;

@@ -63,8 +63,8 @@ export const LAYER_PEERS = ["snntorch", "tfjs", "jax-js"] as const;
 export const HOW: Readonly<Record<string, string>> = {
   pytorch: "pip install numpy torch spikingjelly (PYTHON names another interpreter)",
   snntorch: "pip install snntorch",
-  tfjs: "npm install --no-save @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-backend-wasm@4.22.0 @tensorflow/tfjs-backend-cpu@4.22.0",
-  "jax-js": "npm install --no-save @jax-js/jax@0.1.25",
+  tfjs: "npm ci --prefix bench/peers",
+  "jax-js": "npm ci --prefix bench/peers",
 };
 
 /** One process of a peer. `setting`: eager, channels_last or compile (Python only). */
