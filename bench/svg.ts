@@ -18,8 +18,11 @@ export interface Panel {
 }
 
 const WIDTH = 440;
-const HEIGHT = 330;
-const MARGIN = { left: 58, right: 14, top: 34, bottom: 44 };
+/** Of the area inside the axes. */
+const INNER = 250;
+/** Above the axes stand the title and a line for each series; `top` is the part without those lines. */
+const MARGIN = { left: 58, right: 14, top: 28, bottom: 44 };
+const LINE = 15;
 const COLOURS = ["#0b6e99", "#d1495b", "#2e933c", "#8d5a97", "#b07d12", "#444444"];
 
 const escaped = (text: string) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -47,27 +50,28 @@ function extent(values: readonly number[]): [number, number] {
   return [low / 1.12, high * 1.12];
 }
 
-function drawPanel({ title, x, y, series, marks }: Panel): string {
+function drawPanel({ title, x, y, series, marks }: Panel, legend: number): string {
   const [x0, x1] = extent(series.flatMap((s) => s.x));
   const [y0, y1] = extent(series.flatMap((s) => s.y));
-  const inner = { width: WIDTH - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
+  const inner = { width: WIDTH - MARGIN.left - MARGIN.right, height: INNER };
+  const top = MARGIN.top + LINE * legend;
   const px = (v: number) => fixed(MARGIN.left + (Math.log(v / x0) / Math.log(x1 / x0)) * inner.width);
-  const py = (v: number) => fixed(MARGIN.top + inner.height - (Math.log(v / y0) / Math.log(y1 / y0)) * inner.height);
-  const bottom = MARGIN.top + inner.height;
+  const py = (v: number) => fixed(top + inner.height - (Math.log(v / y0) / Math.log(y1 / y0)) * inner.height);
+  const bottom = top + inner.height;
   const right = MARGIN.left + inner.width;
   const parts = [`<text x="${MARGIN.left}" y="18" font-weight="600">${escaped(title)}</text>`];
   for (const v of ticks(x0, x1))
     parts.push(
-      `<path d="M${px(v)} ${MARGIN.top}V${bottom}" class="grid"/><text x="${px(v)}" y="${bottom + 15}" text-anchor="middle">${tick(v)}</text>`,
+      `<path d="M${px(v)} ${top}V${bottom}" class="grid"/><text x="${px(v)}" y="${bottom + 15}" text-anchor="middle">${tick(v)}</text>`,
     );
   for (const v of ticks(y0, y1))
     parts.push(
       `<path d="M${MARGIN.left} ${py(v)}H${right}" class="grid"/><text x="${MARGIN.left - 6}" y="${py(v) + 4}" text-anchor="end">${tick(v)}</text>`,
     );
   parts.push(
-    `<rect x="${MARGIN.left}" y="${MARGIN.top}" width="${inner.width}" height="${inner.height}" fill="none" stroke="#888"/>`,
-    `<text x="${MARGIN.left + inner.width / 2}" y="${HEIGHT - 8}" text-anchor="middle">${escaped(x)}</text>`,
-    `<text x="14" y="${MARGIN.top + inner.height / 2}" text-anchor="middle" transform="rotate(-90 14 ${MARGIN.top + inner.height / 2})">${escaped(y)}</text>`,
+    `<rect x="${MARGIN.left}" y="${top}" width="${inner.width}" height="${inner.height}" fill="none" stroke="#888"/>`,
+    `<text x="${MARGIN.left + inner.width / 2}" y="${bottom + 36}" text-anchor="middle">${escaped(x)}</text>`,
+    `<text x="14" y="${top + inner.height / 2}" text-anchor="middle" transform="rotate(-90 14 ${top + inner.height / 2})">${escaped(y)}</text>`,
   );
   series.forEach((s, i) => {
     const colour = COLOURS[i % COLOURS.length] as string;
@@ -77,9 +81,9 @@ function drawPanel({ title, x, y, series, marks }: Panel): string {
       `<polyline points="${points.map((p) => p.join(",")).join(" ")}" fill="none" stroke="${colour}" stroke-width="${s.broken ? 1.2 : 1.8}"${dash}/>`,
     );
     if (!s.broken) for (const [cx, cy] of points) parts.push(`<circle cx="${cx}" cy="${cy}" r="2.4" fill="${colour}"/>`);
-    const at = MARGIN.top + 14 + 15 * i;
+    const at = MARGIN.top + LINE * i + 6;
     parts.push(
-      `<path d="M${MARGIN.left + 8} ${at - 4}h18" stroke="${colour}" stroke-width="2"${dash}/><text x="${MARGIN.left + 31}" y="${at}">${escaped(s.label)}</text>`,
+      `<path d="M${MARGIN.left} ${at - 4}h18" stroke="${colour}" stroke-width="2"${dash}/><text x="${MARGIN.left + 24}" y="${at}">${escaped(s.label)}</text>`,
     );
   });
   for (const mark of marks)
@@ -92,9 +96,12 @@ function drawPanel({ title, x, y, series, marks }: Panel): string {
 /** The panels side by side, `columns` in a row. */
 export function plot(title: string, panels: readonly Panel[], columns: number): string {
   const rows = Math.ceil(panels.length / columns);
-  const [width, height] = [WIDTH * columns, HEIGHT * rows + 30];
+  const legend = Math.max(...panels.map((panel) => panel.series.length));
+  const each = MARGIN.top + LINE * legend + INNER + MARGIN.bottom;
+  const [width, height] = [WIDTH * columns, each * rows + 30];
   const placed = panels.map(
-    (panel, i) => `<g transform="translate(${(i % columns) * WIDTH} ${30 + Math.floor(i / columns) * HEIGHT})">\n${drawPanel(panel)}\n</g>`,
+    (panel, i) =>
+      `<g transform="translate(${(i % columns) * WIDTH} ${30 + Math.floor(i / columns) * each})">\n${drawPanel(panel, legend)}\n</g>`,
   );
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="sans-serif" font-size="11">
 <style>.grid{stroke:#e3e3e3}</style>
@@ -111,7 +118,8 @@ export function crossings(a: Series, b: Series): { x: number; y: number }[] {
   const gap = (i: number) => Math.log((a.y[i] as number) / (b.y[i] as number));
   for (let i = 0; i + 1 < Math.min(a.x.length, b.x.length); i++) {
     const [from, to] = [gap(i), gap(i + 1)];
-    if (from === 0 ? i === 0 : from * to > 0 || to === from) continue;
+    // A point on both curves ends a piece and begins the next: it counts at the end.
+    if (from === 0 || from * to > 0) continue;
     const share = from / (from - to);
     const between = (list: number[]) => (list[i] as number) * ((list[i + 1] as number) / (list[i] as number)) ** share;
     out.push({ x: between(a.x), y: between(a.y) });
