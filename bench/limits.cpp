@@ -117,9 +117,9 @@ int main(int argc, char** argv) {
   double flops = 2.0 * n * SUMS * LANES * threads, adds = (double)n * ROW_VECTORS * LANES * threads;
   printf("{\"flops\": %g, ", flops / best(threads, [&](int) { sink = probe_fma(n); }) / 1e9);
   printf("\"adds\": %g, \"bandwidth\": [", adds / best(threads, [&](int) { sink = probe_add(n / ROWS); }) / 1e9);
-  const int largest = 256;
-  float* memory = (float*)malloc((size_t)largest << 20);
-  for (int mib = 1; mib <= largest; mib *= 4) {
+  const int sizes[] = {1, 4, 16, 32, 64, 256};
+  float* memory = (float*)malloc((size_t)256 << 20);
+  for (int mib : sizes) {
     // A run lasts at least some 64 MiB, so that small amounts are timed from the cache that holds them.
     int part = ((mib << 18) / threads) & ~127, times = mib < 64 ? 64 / mib : 1;
     auto share = [&](int t) { return memory + (size_t)t * part; };

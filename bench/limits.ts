@@ -105,10 +105,10 @@ async function wasm(): Promise<Limits> {
   // Sums of probe_fma and vectors of probe_add, as in limits.cpp.
   const [lanes, sums, vectors, n] = [4, 12, 6, 1 << 18];
   const base = (probe.__heap_base.value as number) + 64;
-  const largest = 256;
-  probe.memory.grow(((largest << 20) >>> 16) + 1);
+  const sizes = [1, 4, 16, 32, 64, 256];
+  probe.memory.grow((256 << 4) + 1);
   const bandwidth: Bandwidth[] = [];
-  for (let mib = 1; mib <= largest; mib *= 4) {
+  for (const mib of sizes) {
     const size = mib << 18;
     const times = Math.max(1, 64 / mib);
     const rate = (run: () => void) => {
