@@ -380,7 +380,9 @@ const cases: Cases<KernelName> = {
     return { args: { ...buffers, ...g, planes, scale }, ...summed(g.kh * g.kw * g.ci * 4 ** planes) };
   },
   spike_conv2d_grad_weight: (d) => {
-    const { ih: _ih, iw: _iw, ...g } = d.window();
+    const { ih: _ih, iw: _iw, ...window } = d.window();
+    // More often than by chance: a last block of columns that is narrower than those before.
+    const g = { ...window, co: d.pick(window.co, 33, 40, 45, 100) };
     const planes = d.pick(1, 1, 2, 3);
     const scale = d.real(1, 1, 0.25);
     const chunks = d.int(1, g.n);
