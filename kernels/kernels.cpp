@@ -18,6 +18,7 @@ namespace JOIN(isa_, ISA) {
 #include "conv.h"
 #include "spike.h"
 #include "pooling.h"
+#include "spike_table.h"
 #include "norm.h"
 #include "random.h"
 #include "neuron.h"

@@ -7,8 +7,11 @@ import { nearest, SpikeloomError } from "./error.ts";
 
 /** Operation -> its implementations, the default first. */
 export const IMPLEMENTATIONS = {
-  /** A convolution or product fed with spikes: `event` adds a weight row for every spike; `dense` unpacks and multiplies. */
-  spikeProduct: ["event", "dense"],
+  /**
+   * A convolution or product fed with spikes: `event` adds a weight row for every spike, `table` looks up sums of weight rows, `dense`
+   * unpacks and multiplies; `auto` is the first or the second by the number of spikes.
+   */
+  spikeProduct: ["auto", "event", "table", "dense"],
   /** Its weight gradient, likewise. */
   spikeProductGradWeight: ["event", "dense"],
 } as const;

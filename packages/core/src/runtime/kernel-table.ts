@@ -297,6 +297,11 @@ export const KERNELS = {
    * for every set bit add the weight row. kh = kw = 1 and h = w = 1 is a spike matrix product. Units: `spikeUnits(n, oh, ow, co, kh * kw)`.
    */
   spike_conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F },
+  /**
+   * The same by tables of sums of weight rows, whose cost does not follow the spikes. Blocks of `high` output rows (of all images) by `wide`
+   * output columns, as `tableBlock` gives them. Units: `tableUnits`.
+   */
+  spike_conv2d_table: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F, high: I, wide: I },
   /** gw [kh, kw, ci, co] = scale * sum over positions of spike x gy. Units: `spikeGradUnits(ci, co)`. */
   spike_conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F },
   /** Pack x f32 [rows, c] (values scale * integer in [0, 2^planes)) to spikes. Units: rows. */
@@ -554,6 +559,11 @@ export function spikeUnits(n: number, oh: number, ow: number, co: number, taps: 
   return Math.ceil((n * oh) / rows) * Math.ceil(co / (taps > 1 ? 64 : 256));
 }
 
+/** Units of `spike_conv2d_table`: blocks of output rows and columns by 64 output channels. */
+export function tableUnits(lines: number, ow: number, co: number, { high, wide }: { high: number; wide: number }): number {
+  return Math.ceil(lines / high) * Math.ceil(ow / wide) * Math.ceil(co / TABLE_LIMITS.columns);
+}
+
 /** Units of `spike_conv2d_grad_weight`: 8 or more input channels by 64 output channels. */
 export function spikeGradUnits(ci: number, co: number): number {
   const across = Math.ceil(co / 64);
@@ -568,6 +578,9 @@ export const NEURON_LIMITS = { history: 4096, registers: 96 } as const;
  * of spikes that one window row may span, `ceil(ci / 32) * min(w, (kw - 1) * dw + 1)`, in `spike_conv2d`.
  */
 export const CONV_LIMITS = { taps: 65536, words: 5120 } as const;
+
+/** `spike_conv2d_table`: output pixels of a block, words of spikes gathered for it, and output channels of a unit, at most. */
+export const TABLE_LIMITS = { pixels: 1024, words: 160 << 10, columns: 64 } as const;
 
 /** Bytes of scratch memory that a kernel finds for its thread. */
 export const SCRATCH_BYTES = 1 << 20;

@@ -4,11 +4,12 @@
  */
 import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { implementation } from "../../runtime/implementations.ts";
-import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
+import { CONV_LIMITS, productUnits, spikeGradUnits } from "../../runtime/kernel-table.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
+import { spikeProduct } from "./spike-product.ts";
 import { at, copyStrided } from "./strided.ts";
 import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
 
@@ -24,9 +25,6 @@ interface Settings {
 const rowCost = (g: Window, groups: number): number => (g.ow * g.kh * g.kw * (g.ci / groups) * g.co) / 8;
 
 const isDepthwise = ({ window, groups }: Settings): boolean => groups > 1 && groups === window.ci && groups === window.co;
-
-/** Do the spikes that one window row may meet fit the tables of the event-driven kernel? */
-const fitsEvents = (g: Window): boolean => wordsOf(g.ci) * Math.min(g.w, (g.kw - 1) * g.dw + 1) <= CONV_LIMITS.words;
 
 /** One group's part of the weight, or the whole when there is one group. */
 function groupWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
@@ -70,16 +68,7 @@ const convolution: OpDefinition<Settings> = {
       copyStrided("conv2d", [g.n * g.oh * g.ow, g.co], at(start, [0, 1]), at(y, [g.co, 1]));
       return y;
     }
-    if (x.dtype === "spikes" && groups === 1 && fitsEvents(g) && implementation("spikeProduct") === "event") {
-      const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
-      const format = x.spikes as SpikeFormat;
-      run(
-        "spike_conv2d",
-        { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g, ...format },
-        tilesFor(units, (g.n * g.oh * rowCost(g, 1) * format.planes) / 4 / units),
-      );
-      return y;
-    }
+    if (x.dtype === "spikes" && groups === 1 && spikeProduct(x, weight, bias ?? null, y, g)) return y;
     const values = dense("conv2d", x).storage;
     const tiles = tilesFor(g.n * g.oh, rowCost(g, groups) / groups);
     if (isDepthwise(settings)) {

@@ -4,13 +4,15 @@
  */
 import { checkOptions } from "../../runtime/check.ts";
 import { implementation } from "../../runtime/implementations.ts";
-import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
+import { productUnits, spikeGradUnits } from "../../runtime/kernel-table.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, expectTensor, type SpikeFormat, type Tensor } from "../tensor.ts";
+import { empty, expectTensor, type Tensor } from "../tensor.ts";
 import { dense, expectFloat, run, tilesFor } from "./common.ts";
 import { expand, transpose } from "./layout.ts";
 import { unbroadcast } from "./reduce.ts";
+import { spikeProduct } from "./spike-product.ts";
+import type { Window } from "./window.ts";
 
 interface Gemm {
   batch: number;
@@ -53,8 +55,8 @@ function gemm(a: Tensor, b: Tensor, shape: Shape, { batch, m, n, k, sa, sb, ta, 
 }
 
 /** A spike matrix product as the kernels see it: a 1 x 1 convolution over `rows` images of one pixel. */
-function onePixel(rows: number, ci: number, co: number, { planes, scale }: SpikeFormat) {
-  return { n: rows, h: 1, w: 1, ci, oh: 1, ow: 1, co, kh: 1, kw: 1, sh: 1, sw: 1, ph: 0, pw: 0, dh: 1, dw: 1, planes, scale };
+function onePixel(rows: number, ci: number, co: number): Window {
+  return { n: rows, h: 1, w: 1, ci, oh: 1, ow: 1, co, kh: 1, kw: 1, sh: 1, sw: 1, ph: 0, pw: 0, dh: 1, dw: 1 };
 }
 
 /** x [.., k] times w ([k, n], or [n, k] when `tb`) plus bias [n], for f32 or spikes x. */
@@ -63,17 +65,13 @@ function project(op: string, x: Tensor, w: Tensor, tb: boolean, bias: Tensor | n
   const n = w.shape[tb ? 0 : 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
   const shape = [...x.shape.slice(0, -1), n];
-  if (!x.spikes || k === 0 || implementation("spikeProduct") === "dense")
-    return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
-  const y = empty(shape);
-  const wt = tb ? transpose(w) : w;
-  if (y.size)
-    run(
-      "spike_conv2d",
-      { x: x.storage, wt: wt.storage, bias: bias ? bias.storage : null, y: y.storage, ...onePixel(rows, k, n, x.spikes) },
-      tilesFor(spikeUnits(rows, 1, 1, n, 1), (Math.min(rows, 256) * k * n) / 8),
-    );
-  return y;
+  if (x.spikes && k > 0) {
+    const y = empty(shape);
+    const wt = tb ? transpose(w) : w;
+    if (y.size === 0 || spikeProduct(x, wt, bias, y, onePixel(rows, k, n))) return y;
+    y.dispose();
+  }
+  return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
 }
 
 /** Gradient of w in `project`: sum over rows of x times g. */
@@ -90,7 +88,7 @@ function projectGrad(x: Tensor, g: Tensor, tb: boolean): Tensor {
   if (gw.size)
     run(
       "spike_conv2d_grad_weight",
-      { x: x.storage, gy: g.storage, gw: gw.storage, ...onePixel(rows, k, n, x.spikes) },
+      { x: x.storage, gy: g.storage, gw: gw.storage, ...onePixel(rows, k, n), ...x.spikes },
       tilesFor(spikeGradUnits(k, n), (rows * k * n) / spikeGradUnits(k, n) / 8),
     );
   return tb ? transpose(gw) : gw;

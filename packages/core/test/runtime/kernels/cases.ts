@@ -340,6 +340,11 @@ const cases: Cases<KernelName> = {
     };
     return { args: { ...buffers, ...g, planes, scale }, ...summed(g.kh * g.kw * g.ci * 4 ** planes) };
   },
+  spike_conv2d_table: (d) => {
+    const { args, ...rest } = cases.spike_conv2d(d);
+    const block = { high: d.int(1, args.n * args.oh), wide: d.int(1, args.ow) };
+    return { args: { ...args, ...block }, ...rest };
+  },
   spike_conv2d_grad_weight: (d) => {
     const { ih: _ih, iw: _iw, ...g } = d.window();
     const planes = d.pick(1, 1, 2, 3);
