@@ -344,13 +344,14 @@ export const KERNELS = {
   /**
    * Merge the partials (in order, Chan's formula, double): mean[c], rstd[c] = 1/sqrt(var + eps) with the biased variance;
    * scale = gamma * rstd, shift = beta - mean * scale (gamma, beta optional: 1, 0); running_mean += momentum * (mean - running_mean), running_var likewise with the
-   * unbiased variance (both optional). One unit.
+   * unbiased variance of `copies` times the rows (both optional). One unit.
    */
   bn_coefficients: {
     partial: P,
     chunks: I,
     c: I,
     rows: I,
+    copies: I,
     gamma: P,
     beta: P,
     eps: F,
@@ -428,11 +429,12 @@ export const KERNELS = {
 
   // ---------------------------------------------------------------- neurons, all steps in one pass
   /**
-   * z = x * scale[c] + shift[c] (scale and shift: both or neither), then `steps` steps of CHARGE, FIRE, RESET in ORDER. Writes the spikes,
+   * z = x * scale[c] + shift[c] (scale and shift: both or neither; a step's x lies `xStep` elements behind the last one's: rows * c, or 0 where
+   * all steps have the same x), then `steps` steps of CHARGE, FIRE, RESET in ORDER. Writes the spikes,
    * and where given v [rows, c], the state after the last step (in the delayed orders the membrane that is not reset yet), and
    * h [steps, rows, c], every H. Units: rows. `steps` (times 2 with a current) at most NEURON_LIMITS.history, planes at most 8.
    */
-  neuron_forward: { x: P, scale: P, shift: P, rtau: P, alpha: P, v0: P, spikes: P, v: P, h: P, ...NEURON },
+  neuron_forward: { x: P, scale: P, shift: P, rtau: P, alpha: P, v0: P, spikes: P, v: P, h: P, xStep: I, ...NEURON },
   /**
    * From gy [steps, rows, c], the gradient for what the neuron emits (multiplied by `gain`), and gv [rows, c] (optional), the gradient for v:
    * gz [steps, rows, c], the gradient for z; where given gv0 [rows, c], the gradient for v0; gr and galpha [chunks][c], partial sums of the

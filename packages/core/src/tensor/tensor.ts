@@ -13,6 +13,7 @@ import type { ElementType, Storage, TypedArray } from "../runtime/device.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, engineGeneration, release, retain } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
+import { ELEMENT } from "../runtime/kernel-table.ts";
 import type { TensorMethods } from "./methods.ts";
 import { track } from "./scope.ts";
 import { expectList, type Shape, show, sizeOf, wrong } from "./shape.ts";
@@ -39,6 +40,15 @@ export interface PendingAffine {
   /** Per-channel statistics of the norm behind it, with which a neuron's backward can make the norm's sums (see `NormSums`). */
   mean: Tensor;
   rstd: Tensor;
+}
+
+/**
+ * A value not computed yet: x at each of `steps` time steps. Direct coding shows an image T times; a layer without memory in front of the
+ * first neuron (convolution, linear layer, batch norm) works on x once and repeats its result, and the neuron reads it at every step.
+ */
+export interface PendingRepeat {
+  x: Tensor;
+  steps: number;
 }
 
 /** What `bn_grad_sums` makes of a gradient, when the kernel that wrote the gradient made it in the same pass: [chunks][2][c]. */
@@ -81,7 +91,7 @@ export class Tensor {
   /** Never freed by a scope: parameters, buffers, gradients, what `keep` marked. */
   kept = false;
   private stored: Storage | null;
-  private pendingParts: PendingAffine | null;
+  private pendingParts: PendingAffine | PendingRepeat | null;
   private gone = false;
   private readonly generation = engineGeneration();
 
@@ -91,7 +101,7 @@ export class Tensor {
     dtype: DType,
     storage: Storage | null,
     spikes: SpikeFormat | null = null,
-    pending: PendingAffine | null = null,
+    pending: PendingAffine | PendingRepeat | null = null,
   ) {
     this.shape = shape;
     this.dtype = dtype;
@@ -134,22 +144,51 @@ export class Tensor {
 
   /** The parts of a value that was not computed yet, or null. For ops only. @internal */
   get pending(): PendingAffine | null {
+    const parts = this.waiting;
+    return parts && "scale" in parts ? parts : null;
+  }
+
+  /** What this tensor repeats, if it was not computed yet. For ops only. @internal */
+  get repeated(): PendingRepeat | null {
+    const parts = this.waiting;
+    return parts && "steps" in parts ? parts : null;
+  }
+
+  private get waiting(): PendingAffine | PendingRepeat | null {
     return this.stored || this.gone ? null : this.pendingParts;
   }
 
   private materialise(): void {
-    const { x, scale, shift } = this.pendingParts as PendingAffine;
-    const c = this.shape[this.rank - 1] as number;
-    const rows = sizeOf(this.shape.slice(0, -1));
+    const parts = this.pendingParts as PendingAffine | PendingRepeat;
+    const x = parts.x.storage;
     const y = device().alloc("f32", this.size);
-    device().run("affine", { x: x.storage, scale: scale.storage, shift: shift.storage, y, rows, c }, tilesFor(rows, c));
+    if ("steps" in parts) {
+      const n = parts.x.size;
+      const dims = { d0: 1, d1: 1, d2: 1, d3: 1, d4: parts.steps, d5: n };
+      const from = { offsetA: 0, a0: 0, a1: 0, a2: 0, a3: 0, a4: 0, a5: 1 };
+      const to = { offsetB: 0, b0: 0, b1: 0, b2: 0, b3: 0, b4: n, b5: 1 };
+      if (n) device().run("copy_strided", { x, y, type: ELEMENT.indexOf("f32"), ...dims, ...from, ...to }, tilesFor(parts.steps, n));
+    } else {
+      const c = this.shape[this.rank - 1] as number;
+      const rows = sizeOf(this.shape.slice(0, -1));
+      device().run("affine", { x, scale: parts.scale.storage, shift: parts.shift.storage, y, rows, c }, tilesFor(rows, c));
+    }
     this.stored = y;
     this.dropPending();
   }
 
   private dropPending(): void {
-    if (this.pendingParts) for (const part of Object.values(this.pendingParts)) part.dispose();
+    if (this.pendingParts) for (const part of Object.values(this.pendingParts)) if (part instanceof Tensor) part.dispose();
     this.pendingParts = null;
+  }
+
+  /** As `alias`, but what was not computed yet stays so. The last axis must stay what it is. @internal */
+  share(shape: Shape = this.shape): Tensor {
+    const { pending } = this;
+    if (!pending) return this.alias(shape);
+    const parts = Object.entries(pending).map(([name, part]): [string, Tensor] => [name, part.alias(name === "x" ? shape : part.shape)]);
+    for (const [, part] of parts) part.kept = true;
+    return new Tensor(shape, "f32", null, null, Object.fromEntries(parts) as unknown as PendingAffine);
   }
 
   /** A second handle on the same memory, of the same or another shape, outside the tape. */

@@ -9,6 +9,7 @@ import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shap
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
+import { once } from "./layout.ts";
 import { spikeProduct } from "./spike-product.ts";
 import { at, copyStrided } from "./strided.ts";
 import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
@@ -190,6 +191,8 @@ export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   expectFloat(op, "x", x);
   expectDType(op, "weight", weight, "f32");
   checkOptions(op, options, ["stride", "padding", "dilation", "groups"]);
+  const still = once(x, 3, (image) => conv2d(image, weight, bias, options));
+  if (still) return still;
   const { leading, n, h, w, c: ci } = imageSizes(op, x.shape);
   if (weight.rank !== 4) wrong(op, "weight", "of shape [kh, kw, Cin / groups, Cout]", show(weight.shape));
   const [kh, kw] = weight.shape as [number, number];
@@ -210,6 +213,8 @@ export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   expectFloat(op, "x", x);
   expectDType(op, "weight", weight, "f32");
   checkOptions(op, options, ["stride", "padding", "dilation", "groups"]);
+  const still = once(x, 2, (line) => conv1d(line, weight, bias, options));
+  if (still) return still;
   if (x.rank < 2) wrong(op, "x", "of shape [..., L, Cin]", show(x.shape));
   if (weight.rank !== 3) wrong(op, "weight", "of shape [k, Cin / groups, Cout]", show(weight.shape));
   const leading = x.shape.slice(0, -2);

@@ -9,7 +9,7 @@ import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, expectTensor, type Tensor } from "../tensor.ts";
 import { dense, expectFloat, run, tilesFor } from "./common.ts";
-import { expand, transpose } from "./layout.ts";
+import { expand, once, transpose } from "./layout.ts";
 import { unbroadcast } from "./reduce.ts";
 import { spikeProduct } from "./spike-product.ts";
 import type { Window } from "./window.ts";
@@ -207,5 +207,5 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
     wrong("linear", "the input", `of shape [.., ${inputs}] to go with weight ${show(weight.shape)}`, show(x.shape));
   if (bias && (bias.dtype !== "f32" || bias.rank !== 1 || bias.shape[0] !== outputs))
     wrong("linear", "the bias", `f32 of shape [${outputs}]`, `${bias.dtype} ${show(bias.shape)}`);
-  return apply(LINEAR, bias ? [x, weight, bias] : [x, weight], undefined);
+  return once(x, 1, (values) => linear(values, weight, bias)) ?? apply(LINEAR, bias ? [x, weight, bias] : [x, weight], undefined);
 }
