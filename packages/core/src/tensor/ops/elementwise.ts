@@ -8,9 +8,19 @@
 import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { BINARY, COMPARE, ELEMENT, LOGICAL, UNARY } from "../../runtime/kernel-table.ts";
 import { scope } from "../scope.ts";
-import { broadcastShape, broadcastStrides, type Shape, wrong } from "../shape.ts";
+import { broadcastShape, broadcastStrides, type Shape, sameShape, wrong } from "../shape.ts";
 import { apply, noGrad, type OpDefinition } from "../tape.ts";
-import { type DType, empty, emptySpikes, expectTensor, full, type SpikeFormat, type Tensor, tensor } from "../tensor.ts";
+import {
+  type DType,
+  empty,
+  emptySpikes,
+  expectTensor,
+  full,
+  type PendingAffine,
+  type SpikeFormat,
+  type Tensor,
+  tensor,
+} from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, tilesFor } from "./common.ts";
 import { unbroadcast } from "./reduce.ts";
 import { copyStrided, walkArgs } from "./strided.ts";
@@ -274,7 +284,9 @@ function binaryOp(name: BinaryName): OpDefinition<{ a: Shape; b: Shape; shape: S
       const [a, b] = inputs.map((t) => dense(name, t)) as [Tensor, Tensor];
       const { shape } = settings;
       const y = empty(shape);
-      if (y.size) {
+      const waiting = name === "add" && a !== b && sameShape(a.shape, b.shape) ? [a, b].find((t) => t.pending) : undefined;
+      if (y.size && waiting) addPending(waiting.pending as PendingAffine, waiting === a ? b : a, y);
+      else if (y.size) {
         const { args, tiles } = walkArgs(name, shape, [broadcastStrides(a.shape, shape), broadcastStrides(b.shape, shape)]);
         run("binary", { a: a.storage, b: b.storage, y: y.storage, op, ...args }, tiles);
       }
@@ -290,6 +302,14 @@ function binaryOp(name: BinaryName): OpDefinition<{ a: Shape; b: Shape; shape: S
       ];
     },
   };
+}
+
+/** y = other + (x * scale + shift), in one pass: a residual connection behind a batch norm. */
+function addPending({ x, scale, shift }: PendingAffine, other: Tensor, y: Tensor): void {
+  const c = scale.size;
+  const rows = y.size / c;
+  const coefficients = { a: full([c], 1).storage, b: scale.storage, d: shift.storage };
+  run("affine2", { u: other.storage, x: x.storage, ...coefficients, y: y.storage, rows, c }, tilesFor(rows, c));
 }
 
 const BINARY_OPS = Object.fromEntries(BINARY.map((name) => [name, binaryOp(name)])) as Record<BinaryName, ReturnType<typeof binaryOp>>;

@@ -60,7 +60,8 @@ export function spikeProduct(x: Tensor, weight: Tensor, bias: Tensor | null, y: 
   const args = { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...format };
   const events = fitsEvents(g);
   // One tap for each pixel: they are one row.
-  const row = g.kh * g.kw * g.sh * g.sw === 1 && g.ph + g.pw === 0 ? { ...g, n: 1, h: 1, oh: 1, w: g.n * g.h * g.w, ow: g.n * g.h * g.w } : g;
+  const row =
+    g.kh * g.kw * g.sh * g.sw === 1 && g.ph + g.pw === 0 ? { ...g, n: 1, h: 1, oh: 1, w: g.n * g.h * g.w, ow: g.n * g.h * g.w } : g;
   const block = choice === "event" ? null : tableBlock(row, format.planes);
   if (block && (choice === "table" || !events || tablesPay(x, block.high * block.wide))) {
     const units = tableUnits(row.n * row.oh, row.ow, g.co, block);

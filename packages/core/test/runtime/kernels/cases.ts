@@ -463,7 +463,11 @@ const cases: Cases<KernelName> = {
       scale: unwritten(c),
       shift: unwritten(c),
     };
-    return { args: { ...buffers, chunks, c, rows, copies: d.pick(1, 4), eps: d.real(1e-5, 1e-3), momentum: d.real(0.1, 1) }, rtol: 2e-6, atol: 4e-6 };
+    return {
+      args: { ...buffers, chunks, c, rows, copies: d.pick(1, 4), eps: d.real(1e-5, 1e-3), momentum: d.real(0.1, 1) },
+      rtol: 2e-6,
+      atol: 4e-6,
+    };
   },
   bn_grad_sums: (d) => {
     const [rows, c] = [d.pick(2, 5, 33, 200), d.channels()];
