@@ -63,7 +63,7 @@ describe("implementations of spike products", () => {
     };
     await init({ device: "wasm", threads: 1 });
     expect(product(0.02)).toContain("spike_conv2d");
-    expect(product(0.5)).toContain("spike_conv2d_table");
+    expect(product(0.9)).toContain("spike_conv2d_table");
   });
 
   it("can be forced by a variable", async () => {

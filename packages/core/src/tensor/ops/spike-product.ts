@@ -25,10 +25,11 @@ export function tableBlock(g: Window, planes: number): { high: number; wide: num
 }
 
 /**
- * Where tables and events take the same time (measured for 3 x 3 and 1 x 1 windows of 64 to 2048 channels): at this share of spikes, and more
- * where few pixels share the making of the tables.
+ * From which share of spikes on tables take less time than events (measured for 3 x 3 and 1 x 1 windows of 64 to 2048 channels), by instruction
+ * set: vectors of four lanes need four loads where one of sixteen needs one. Few pixels pay for the making of the tables later.
  */
-const tablesPay = (share: number, pixels: number): boolean => share > 0.22 + 16 / pixels;
+const TABLES_FROM: Readonly<Record<string, number>> = { avx512: 0.22, avx2: 0.24, baseline: 0.36 };
+const tablesPay = (share: number, pixels: number): boolean => share > (TABLES_FROM[device().isa] ?? 0.47) + 16 / pixels;
 
 /** Which share of the elements spikes. */
 function spikeShare(x: Tensor): number {
