@@ -1,49 +1,53 @@
 /**
  * `npm run bench`: Spikeloom against PyTorch + SpikingJelly on this machine, side by side in one run. See README.md here.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
-import { dirname } from "node:path";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus, loadavg, tmpdir, totalmem } from "node:os";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { nearest, SpikeloomError } from "spikeloom";
+import { SpikeloomError } from "spikeloom";
 import { addonIsas, findAddon } from "../packages/node/src/addon.ts";
+import { CASES, type Case, oneOf, type Spec } from "./cases.ts";
 import { profileCase } from "./kernels.ts";
-import { figures, json, markdown, type Report, type Result, timeTable, trainingTable } from "./report.ts";
-import { ours, peer, peerVersions, type Row } from "./sides.ts";
-import { CASES } from "./workloads.ts";
+import { measureLimits } from "./limits.ts";
+import { bestSetting, type Column, type Figures, figures, json, markdown, type Report, type Result, tables } from "./report.ts";
+import { type Answer, HOW, type Job, LAYER_PEERS, ours, peer, peerVersions, prepare, type Row } from "./sides.ts";
+import { SWEEPS, sweep } from "./sweep.ts";
+import type { Limits } from "./work.ts";
 
 const HELP = `npm run bench -- [options]
   --device LIST     native, wasm, or both with a comma; default: both, where the addon is built
+  --isa LIST        instruction sets of the native device (avx512, avx2, baseline, ...), each forced; default: all that this CPU has
+  --threads LIST    threads of each side; default: 1 and the processors
+                    Without --isa and --threads the lesser instruction sets run with most threads only.
   --only NAME       one case (again for more): ${Object.keys(CASES).join(", ")}
-  --threads N       threads of each side; default: the processors
-  --rounds N        default 5
-  --repeat N        timed runs a round and side; default 5
-  --quick           1 round of 2 runs: does it work, not how fast
-  --no-peer         Spikeloom alone
+  --rounds N        default 3
+  --repeat N        most timed runs of a workload, round and side; default 7
+  --peer NAME       pytorch (default) or none
+  --settings LIST   the peer's, tried in the first round, the fastest kept: eager, channels_last, compile; default all
+  --quick           under a minute: 1 round of 2 runs, best instruction set, most threads, eager, without the long cases
   --save            write bench/results/DATE-CPU.json and .md
   --out FILE        write FILE.json and FILE.md
-  --profile NAME    instead: time by kernel and shape of one case ("sdt" for train-sdt)`;
+  --profile NAME    instead: time by kernel and shape of one case
+  --sweep NAME      instead: time against one quantity: ${SWEEPS.join(", ")}`;
 
 const OPTIONS = {
   device: { type: "string" },
+  isa: { type: "string" },
   only: { type: "string", multiple: true },
   threads: { type: "string" },
   rounds: { type: "string" },
   repeat: { type: "string" },
+  peer: { type: "string", default: "pytorch" },
+  settings: { type: "string" },
   quick: { type: "boolean", default: false },
-  "no-peer": { type: "boolean", default: false },
   save: { type: "boolean", default: false },
   out: { type: "string" },
   profile: { type: "string" },
+  sweep: { type: "string" },
   help: { type: "boolean", short: "h", default: false },
 } as const;
-
-function oneOf(option: string, value: string, names: readonly string[]): string {
-  if (names.includes(value)) return value;
-  const near = nearest(value, names);
-  throw new SpikeloomError(`${option}: unknown "${value}"${near ? `, did you mean "${near}"?` : ""} (one of ${names.join(", ")})`);
-}
 
 function count(option: string, value: string | undefined, otherwise: number): number {
   const n = Number(value ?? otherwise);
@@ -51,103 +55,237 @@ function count(option: string, value: string | undefined, otherwise: number): nu
   return n;
 }
 
+const listOf = (option: string, text: string, names: readonly string[]) => text.split(",").map((name) => oneOf(option, name, names));
+
 /** The run as one would type it again; where its files went is nobody's business. */
 function command(): string {
   const args = process.argv.slice(2).filter((arg, i, all) => !arg.startsWith("--out") && all[i - 1] !== "--out");
   return ["npm run bench", ...(args.length ? ["--", ...args] : [])].join(" ");
 }
 
+/** Which settings of the peer can make a difference to a case. */
+function settingsOf(kind: Spec["kind"], wanted: readonly string[]): string[] {
+  const layout = kind === "conv" || kind === "train" || kind === "infer";
+  const graph = kind !== "conv" && kind !== "linear";
+  return wanted.filter((setting) => setting === "eager" || (setting === "compile" ? graph : layout));
+}
+
+interface ColumnChoice {
+  devices: readonly string[];
+  isas: readonly string[];
+  threads: readonly number[];
+  /** Lesser instruction sets run with most threads only. */
+  reduced: boolean;
+}
+
+function columnsOf({ devices, isas, threads, reduced }: ColumnChoice): Column[] {
+  const most = Math.max(...threads);
+  const native = isas.flatMap((isa, i) =>
+    threads.filter((t) => !reduced || i === 0 || t === most).map((t) => ({ name: `${isa} ${t}t`, device: "native", isa, threads: t })),
+  );
+  const wasm = threads.map((t) => ({ name: `wasm ${t}t`, device: "wasm", isa: "simd128", threads: t }));
+  return [...(devices.includes("native") ? native : []), ...(devices.includes("wasm") ? wasm : [])];
+}
+
+/** Rows by workload and side, and by the peer's setting. */
+class Collected {
+  readonly order: string[] = [];
+  private readonly rows = new Map<string, Map<string, Row[]>>();
+
+  add(side: string, { rows }: Answer): void {
+    for (const row of rows) {
+      if (!this.rows.has(row.name)) this.order.push(row.name);
+      const bySide = this.rows.get(row.name) ?? new Map<string, Row[]>();
+      this.rows.set(row.name, bySide);
+      bySide.set(side, [...(bySide.get(side) ?? []), row]);
+    }
+  }
+
+  get(workload: string, side: string): Row[] | undefined {
+    return this.rows.get(workload)?.get(side);
+  }
+
+  /** The peer's figures with a number of threads, by its fastest setting. */
+  peer(workload: string, library: string, threads: number, settings: readonly string[]): Figures | undefined {
+    const tried = settings.flatMap((setting) => {
+      const rows = this.get(workload, `${library} ${threads} ${setting}`);
+      return rows ? [[setting, figures(rows)] as const] : [];
+    });
+    return tried.length ? bestSetting(new Map(tried)) : undefined;
+  }
+}
+
 async function main(): Promise<void> {
   const { values: options } = parseArgs({ options: OPTIONS });
   if (options.help) return console.log(HELP);
-  // These would force both devices to be the same one, or the sides to differ in threads.
-  delete process.env.SPIKELOOM_DEVICE;
-  delete process.env.SPIKELOOM_THREADS;
+  // These would force both devices to be the same one, or the sides to differ.
+  for (const name of ["DEVICE", "THREADS", "ISA", "IMPLEMENTATIONS"]) delete process.env[`SPIKELOOM_${name}`];
+  const { quick } = options;
   const addon = findAddon();
-  const devices = (options.device?.split(",") ?? (addon ? ["native", "wasm"] : ["wasm"])).map((d) =>
-    oneOf("--device", d, ["native", "wasm"]),
-  );
-  const threads = count("--threads", options.threads, availableParallelism());
-  const rounds = count("--rounds", options.rounds, options.quick ? 1 : 5);
-  const repeat = count("--repeat", options.repeat, options.quick ? 2 : 5);
+  const isas = addon ? addonIsas(addon) : [];
+  const devices = listOf("--device", options.device ?? (addon ? "native,wasm" : "wasm"), ["native", "wasm"]);
+  if (devices.includes("native") && !addon) throw new SpikeloomError("--device native: the addon is not built: npm run build");
+  const processors = availableParallelism();
+  const threads = [
+    ...new Set(options.threads?.split(",").map((t) => count("--threads", t, 1)) ?? (quick ? [processors] : [processors, 1])),
+  ];
+  const rounds = count("--rounds", options.rounds, quick ? 1 : 3);
+  const repeat = count("--repeat", options.repeat, quick ? 2 : 7);
+  const chosen = options.isa === undefined ? (quick ? isas.slice(0, 1) : isas) : listOf("--isa", options.isa, isas);
+  const most = Math.max(...threads);
 
-  if (options.profile !== undefined) {
-    const name = oneOf("--profile", options.profile === "sdt" ? "train-sdt" : options.profile, Object.keys(CASES));
-    for (const device of devices) console.log(`${await profileCase(name, { device, threads, repeat })}\n`);
-    return;
-  }
+  const folder = mkdtempSync(join(tmpdir(), "spikeloom-bench-"));
+  try {
+    if (options.profile !== undefined) {
+      const name = oneOf("--profile", options.profile, Object.keys(CASES));
+      for (const device of devices) console.log(`${await profileCase(name, { device, threads: most, repeat, folder })}\n`);
+      return;
+    }
+    const cpu = cpus()[0]?.model.trim() || process.arch;
+    const slug = cpu
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, "-")
+      .replace(/^-|-$/g, "");
+    const date = new Date().toISOString().slice(0, 10);
+    const targetsOf = (suffix: string) => [
+      ...(options.save ? [fileURLToPath(new URL(`results/${date}-${slug}${suffix}`, import.meta.url))] : []),
+      ...(options.out === undefined ? [] : [options.out.replace(/\.(json|md|svg)$/, "")]),
+    ];
+    const write = (target: string, files: Readonly<Record<string, string>>) => {
+      mkdirSync(dirname(target), { recursive: true });
+      for (const [extension, text] of Object.entries(files)) writeFileSync(`${target}.${extension}`, text);
+      console.error(`written: ${Object.keys(files).join(", ")} of ${target}`);
+    };
+    const quiet = loadavg();
+    if ((quiet[0] as number) > 0.5) console.error(`The machine is not quiet (load ${quiet[0]?.toFixed(2)}): the figures will be rough.`);
+    const machine = {
+      cpu,
+      cores: processors,
+      memoryGiB: Math.round(totalmem() / 2 ** 30),
+      platform: `${process.platform} ${process.arch}`,
+      isas,
+    };
 
-  const names = (options.only ?? Object.keys(CASES)).flatMap((n) => n.split(",")).map((n) => oneOf("--only", n, Object.keys(CASES)));
-  const loadBefore = loadavg()[0] as number;
-  if (loadBefore > 0.5) console.error(`The machine is not quiet (load ${loadBefore.toFixed(2)}): the figures will be rough.`);
-  const versions = options["no-peer"] ? undefined : await peerVersions();
-  if (!versions && !options["no-peer"])
-    console.error(
-      "No peer: Python with torch and spikingjelly was not found (pip install numpy torch spikingjelly; PYTHON names another interpreter). Its columns stay empty.",
-    );
+    if (options.sweep !== undefined) {
+      const name = oneOf("--sweep", options.sweep, SWEEPS);
+      const { text, svg, data } = await sweep(name, { devices, threads: most, repeat, quick, addon });
+      console.log(text);
+      const loads = { loadBefore: quiet, loadAfter: loadavg() };
+      const head = { date, command: command(), machine: { ...machine, ...loads }, node: process.versions.node };
+      for (const target of targetsOf(`-${name}`)) write(target, { json: `${JSON.stringify({ ...head, ...data }, null, 1)}\n`, svg });
+      return;
+    }
 
-  const isas: Record<string, string> = {};
-  const collected = new Map<string, Map<string, Row[]>>();
-  const sides = [...(versions ? ["peer"] : []), ...devices];
-  for (let round = 0; round < rounds; round++)
-    // Who begins changes from round to round, so that no side always finds the machine warm.
-    for (const name of names)
-      for (const side of round % 2 ? sides.toReversed() : sides) {
-        console.error(`round ${round + 1} of ${rounds}: ${name}, ${side}`);
-        const job = { name, repeat, threads };
-        const { head, rows } = side === "peer" ? await peer(job) : await ours(side, job);
-        if (side !== "peer") isas[side] = head.isa as string;
-        for (const row of rows) {
-          const bySide = collected.get(row.name) ?? new Map<string, Row[]>();
-          collected.set(row.name, bySide);
-          bySide.set(side, [...(bySide.get(side) ?? []), row]);
+    const names = (options.only ?? Object.keys(CASES).filter((name) => !quick || !CASES[name]?.long))
+      .flatMap((n) => n.split(","))
+      .map((n) => oneOf("--only", n, Object.keys(CASES)));
+    const columns = columnsOf({
+      devices,
+      isas: chosen,
+      threads,
+      reduced: options.isa === undefined && options.threads === undefined,
+    });
+    const notes: string[] = [];
+    const say = (note: string) => {
+      if (notes.includes(note)) return;
+      notes.push(note);
+      console.error(note);
+    };
+    const wantsPeer = oneOf("--peer", options.peer, ["pytorch", "none"]) === "pytorch";
+    const versions = wantsPeer ? await peerVersions() : undefined;
+    if (wantsPeer && !versions) say(`No peer: Python with torch and spikingjelly was not found: ${HOW.pytorch}. Its columns stay empty.`);
+    const all = ["eager", "channels_last", "compile"];
+    const settings = [...new Set(["eager", ...listOf("--settings", options.settings ?? (quick ? "eager" : all.join(",")), all)])];
+
+    console.error("preparing inputs and weights");
+    const everything = names.flatMap((name) => CASES[name]?.specs ?? []);
+    const fileOf = (spec: Spec) => join(folder, `${spec.name}.safetensors`);
+    await prepare(everything, everything.map(fileOf));
+    const limits: Record<string, Limits> = {};
+    console.error("measuring the machine's limits");
+    for (const { name, device, isa, threads: t } of columns) {
+      const found = await measureLimits(device, isa, t, isas[0]);
+      if (found) limits[name] = found;
+      else say("No C++ compiler: the native distances to the limit stay empty.");
+    }
+
+    const collected = new Collected();
+    // In a quick run one process does everything; else each case has its own, so that its peak memory is its own too.
+    const groups = quick ? [names] : names.map((n) => [n]);
+    for (let round = 0; round < rounds; round++)
+      for (const group of groups) {
+        const cases = group.map((n) => CASES[n] as Case);
+        const { specs, threads: only } = cases[0] as Case;
+        const kind = (specs[0] as Spec).kind;
+        const job: Job = { files: cases.flatMap((c) => c.specs.map(fileOf)), repeat, seconds: quick ? 1 : 3 };
+        const runs: { side: string; start: () => Promise<Answer>; peer: boolean }[] = [];
+        const fitting = columns.filter((c) => only === undefined || c.threads === only);
+        if (!fitting.length) say(`${group.join(", ")} needs --threads ${only}: left out.`);
+        if (versions)
+          for (const t of new Set(fitting.map((c) => c.threads)))
+            for (const setting of settingsOf(kind, settings)) {
+              const side = `pytorch ${t} ${setting}`;
+              // After the first round only the fastest settings go on.
+              const mine = collected.order.filter((w) => specs.some((s) => w.startsWith(s.name)));
+              const wins = mine.some((w) => collected.peer(w, "pytorch", t, settings)?.setting === setting);
+              if (round === 0 || wins) runs.push({ side, start: () => peer("pytorch", setting, t, job), peer: true });
+            }
+        if (kind === "lif-layer" && wantsPeer && fitting.length)
+          for (const library of LAYER_PEERS)
+            runs.push({ side: `${library} 1 eager`, start: () => peer(library, "eager", 1, job), peer: true });
+        for (const column of fitting) runs.push({ side: column.name, start: () => ours(column, job), peer: false });
+        // Who begins changes from round to round, so that no side always finds the machine warm.
+        for (const { side, start, peer: theirs } of round % 2 ? runs.toReversed() : runs) {
+          if (round > 0 && theirs && notes.some((n) => n.startsWith(`${group.join(", ")}: ${side}`))) continue;
+          console.error(`round ${round + 1} of ${rounds}: ${group.join(", ")}, ${side}`);
+          try {
+            collected.add(side, await start());
+          } catch (error) {
+            if (!theirs) throw error;
+            const library = side.split(" ")[0] as string;
+            const last = (error as Error).message.split("\n").at(-1) as string;
+            say(
+              `${group.join(", ")}: ${side} did not run (${last.slice(0, 200)}). ${side.endsWith("eager") ? `How to get it: ${HOW[library]}.` : ""}`,
+            );
+          }
         }
       }
 
-  const results = [...collected].map(([name, bySide]): Result => {
-    const theirs = bySide.get("peer");
-    const mine = devices.flatMap((device) => {
-      const rows = bySide.get(device);
-      return rows ? [[device, figures(rows)] as const] : [];
+    const results = collected.order.map((name): Result => {
+      const mine = columns.flatMap((c) => {
+        const rows = collected.get(name, c.name);
+        return rows ? [[c.name, rows] as const] : [];
+      });
+      const peers = ["pytorch", ...LAYER_PEERS].flatMap((library) =>
+        threads.flatMap((t) => {
+          const found = collected.peer(name, library, t, settings);
+          return found ? [[`${library} ${t}`, found] as const] : [];
+        }),
+      );
+      return {
+        name,
+        ours: Object.fromEntries(mine.map(([column, rows]) => [column, figures(rows)])),
+        peers: Object.fromEntries(peers),
+        work: mine[0]?.[1][0]?.work ?? [],
+      };
     });
-    return { name, ours: Object.fromEntries(mine), peer: theirs ? figures(theirs) : null };
-  });
-  const cpu = cpus()[0]?.model.trim() || process.arch;
-  const report: Report = {
-    date: new Date().toISOString().slice(0, 10),
-    command: command(),
-    machine: {
-      cpu,
-      cores: availableParallelism(),
-      memoryGiB: Math.round(totalmem() / 2 ** 30),
-      platform: `${process.platform} ${process.arch}`,
-      isas: addon ? addonIsas(addon) : [],
-      loadBefore,
-    },
-    versions: { node: process.versions.node, peer: versions ?? null },
-    devices: Object.fromEntries(devices.map((device) => [device, isas[device] as string])),
-    threads,
-    rounds,
-    repeat,
-    results,
-  };
-
-  console.log(timeTable(report));
-  const training = trainingTable(report);
-  if (training) console.log(`\n${training}`);
-  const slug = cpu
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, "-")
-    .replace(/^-|-$/g, "");
-  const targets = [
-    ...(options.save ? [fileURLToPath(new URL(`results/${report.date}-${slug}`, import.meta.url))] : []),
-    ...(options.out === undefined ? [] : [options.out.replace(/\.(json|md)$/, "")]),
-  ];
-  for (const target of targets) {
-    mkdirSync(dirname(target), { recursive: true });
-    writeFileSync(`${target}.json`, json(report));
-    writeFileSync(`${target}.md`, markdown(report));
-    console.error(`written: ${target}.json and .md`);
+    const report: Report = {
+      date,
+      command: command(),
+      machine: { ...machine, loadBefore: quiet, loadAfter: loadavg() },
+      versions: { node: process.versions.node, peer: versions ?? null },
+      columns,
+      limits,
+      rounds,
+      repeat,
+      shared: quick,
+      notes,
+      results,
+    };
+    console.log(tables(report).join("\n\n"));
+    for (const target of targetsOf("")) write(target, { json: json(report), md: markdown(report) });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 

@@ -1,8 +1,11 @@
 /** `npm run bench -- --profile NAME`: which kernels a workload spends its time in, on which shapes. */
+import { join } from "node:path";
 import { type DeviceName, init, measure } from "spikeloom";
 import { findAddon } from "../packages/node/src/addon.ts";
+import { CASES } from "./cases.ts";
+import { Inputs, writeInputs } from "./inputs.ts";
 import { markdownTable } from "./report.ts";
-import { CASES } from "./workloads.ts";
+import { type Workload, workloads } from "./workloads.ts";
 
 /** Lines below this share are added up. */
 const SMALL = 0.003;
@@ -12,13 +15,25 @@ interface ProfileOptions {
   threads: number;
   /** Profiled runs; the figures are those of one run. */
   repeat: number;
+  /** For the inputs. */
+  folder: string;
+}
+
+/** The workloads of some files, each made when the one before is done with. */
+function* lines(files: readonly string[]): Generator<Workload> {
+  for (const file of files) yield* workloads(new Inputs(file));
 }
 
 /** Profiles each workload of a case on one device and gives the tables. */
-export async function profileCase(name: string, { device, threads, repeat }: ProfileOptions): Promise<string> {
+export async function profileCase(name: string, { device, threads, repeat, folder }: ProfileOptions): Promise<string> {
   const engine = await init({ device: device as DeviceName, threads, seed: 0, native: findAddon() });
   const parts: string[] = [];
-  for (const { name: workload, run } of CASES[name]?.() ?? []) {
+  const files = (CASES[name]?.specs ?? []).map((spec) => {
+    const file = join(folder, `${spec.name}.safetensors`);
+    writeInputs(spec, file);
+    return file;
+  });
+  for (const { name: workload, run } of lines(files)) {
     for (let i = 0; i < 3; i++) run();
     const { kernels, ms } = measure.profileKernels(() => {
       for (let i = 0; i < repeat; i++) run();

@@ -1,15 +1,20 @@
-/** The two sides of the benchmark as processes: both are given the same options and answer in the same lines of JSON. */
+/** The sides of the benchmark as processes: all are given the same files and options and answer in the same lines of JSON. */
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { SpikeloomError } from "spikeloom";
+import type { Check, Column } from "./report.ts";
+import type { Work } from "./work.ts";
 
-/** One workload's time in one process. */
+/** One workload in one process. */
 export interface Row {
   name: string;
-  /** Milliseconds over the repeats of this process. */
-  ms: { median: number; min: number };
+  /** Milliseconds of each timed run. */
+  ms: number[];
   extra: Record<string, number>;
+  check: Check;
+  /** Ours alone: what the work cannot do without. */
+  work?: Work[];
 }
 
 export interface Answer {
@@ -19,20 +24,24 @@ export interface Answer {
 }
 
 export interface Job {
-  /** A case of workloads.ts, which is one of the peer's `--only`. */
-  name: string;
+  /** Files of inputs (inputs.ts). */
+  files: readonly string[];
+  /** Most timed runs of a workload, and the seconds after which three are enough. */
   repeat: number;
-  threads: number;
+  seconds: number;
 }
 
 const execute = promisify(execFile);
 const python = process.env.PYTHON || "python3";
 const pathOf = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+/** `process.execArgv` carries the TypeScript loader on. */
+const node = [process.execPath, ...process.execArgv];
 
-async function answer(command: string, args: readonly string[], { name, repeat, threads }: Job): Promise<Answer> {
-  const job = ["--only", name, "--repeat", String(repeat), "--threads", String(threads)];
-  const { stdout } = await execute(command, [...args, ...job], { maxBuffer: 16 << 20 }).catch((error: Error & { stderr?: string }) => {
-    throw new SpikeloomError(`the process for ${name} failed:\n${error.stderr?.trim() || error.message}`);
+async function answer(command: readonly string[], { files, repeat, seconds }: Job, environment: NodeJS.ProcessEnv = {}): Promise<Answer> {
+  const args = [...command.slice(1), "--repeat", String(repeat), "--seconds", String(seconds), ...files];
+  const options = { maxBuffer: 64 << 20, env: { ...process.env, ...environment } };
+  const { stdout } = await execute(command[0] as string, args, options).catch((error: Error & { stderr?: string }) => {
+    throw new SpikeloomError(`${error.stderr?.trim() || error.message}`);
   });
   const [head, ...rows] = stdout
     .split("\n")
@@ -41,25 +50,52 @@ async function answer(command: string, args: readonly string[], { name, repeat, 
   return { head: head as Record<string, unknown>, rows: rows as Row[] };
 }
 
-/** One process of Spikeloom. `process.execArgv` carries the TypeScript loader on. */
-export function ours(device: string, job: Job): Promise<Answer> {
-  return answer(process.execPath, [...process.execArgv, pathOf("ours.ts"), "--device", device], job);
+/** One process of Spikeloom. */
+export function ours({ device, isa, threads }: Column, job: Job): Promise<Answer> {
+  const command = [...node, pathOf("ours.ts"), "--device", device, "--threads", String(threads)];
+  return answer(command, job, device === "native" ? { SPIKELOOM_ISA: isa } : {});
 }
 
-/** One process of the peer. */
-export function peer(job: Job): Promise<Answer> {
-  return answer(python, [pathOf("peers/peer_pytorch.py")], job);
+/** Libraries that run the LIF layer task only, beside the peer that runs everything. */
+export const LAYER_PEERS = ["snntorch", "tfjs", "jax-js"] as const;
+
+/** How to get a peer. */
+export const HOW: Readonly<Record<string, string>> = {
+  pytorch: "pip install numpy torch spikingjelly (PYTHON names another interpreter)",
+  snntorch: "pip install snntorch",
+  tfjs: "npm ci --prefix bench/peers",
+  "jax-js": "npm ci --prefix bench/peers",
+};
+
+/** One process of a peer. `setting`: eager, channels_last or compile (Python only). */
+export function peer(library: string, setting: string, threads: number, job: Job): Promise<Answer> {
+  if (library === "tfjs" || library === "jax-js") return answer([...node, pathOf(`peers/${library}.ts`)], job);
+  const args = ["--library", library, "--setting", setting, "--threads", String(threads)];
+  return answer([python, pathOf("peers/peer_pytorch.py"), ...args], job);
+}
+
+/** Makes the input files of all specifications, which follow each other in `specs` as `files` do. */
+export async function prepare(specs: readonly object[], files: readonly string[]): Promise<void> {
+  const args = [...node.slice(1), pathOf("prepare.ts"), ...specs.flatMap((spec, i) => [JSON.stringify(spec), files[i] as string])];
+  await execute(node[0] as string, args, { maxBuffer: 16 << 20 });
 }
 
 const PROBE = `
 import json, importlib.metadata as m, torch, spikingjelly
+def version(name):
+    try:
+        return m.version(name)
+    except m.PackageNotFoundError:
+        return None
 cpu = getattr(torch.backends, "cpu", None)
-print(json.dumps({"torch": torch.__version__, "spikingjelly": m.version("spikingjelly"), "isa": cpu.get_cpu_capability() if cpu else "unknown"}))
+print(json.dumps({"torch": torch.__version__, "spikingjelly": version("spikingjelly"), "snntorch": version("snntorch"),
+                  "isa": cpu.get_cpu_capability() if cpu else "unknown"}))
 `;
 
 export interface PeerVersions {
   torch: string;
   spikingjelly: string;
+  snntorch: string | null;
   /** What torch says of the CPU. Its oneDNN chooses for itself. */
   isa: string;
 }

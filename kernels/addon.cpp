@@ -33,6 +33,8 @@ static void wake_all(Pool& pool) {
   s.changed.notify_all();
 }
 
+static void give_way() { std::this_thread::yield(); }
+
 // ISA_TABLES comes from the build: ISA_TABLE(name) for every instruction set it compiled, best first.
 #define ISA_TABLE(isa) extern "C" const KernelFnAbi kernels_##isa[];
 ISA_TABLES

@@ -340,6 +340,20 @@ KERNEL(affine) {
   }
 }
 
+KERNEL(affine_add) {
+  const float *x = a.x, *scale = a.scale, *shift = a.shift, *u = a.u;
+  float* y = a.y;
+  int64_t c = a.c;
+  for (int64_t r = tile.begin(a.rows), end = tile.end(a.rows); r < end; r++) {
+    const float *in = x + r * c, *more = u + r * c;
+    float* out = y + r * c;
+    int64_t i = 0;
+    for (; i + LANES <= c; i += LANES) store(out + i, load(in + i) * load(scale + i) + load(shift + i) + load(more + i));
+    if (int n = (int)(c - i))
+      store_part(out + i, load_part(in + i, n) * load_part(scale + i, n) + load_part(shift + i, n) + load_part(more + i, n), n);
+  }
+}
+
 KERNEL(affine2) {
   const float *u = a.u, *x = a.x, *ca = a.a, *cb = a.b, *cd = a.d;
   float* y = a.y;

@@ -10,6 +10,8 @@
 struct Pool;
 static void sleep_until_changed(Pool& pool, uint32_t seen);
 static void wake_all(Pool& pool);
+// Let another thread have this processor: one that holds the last tile may be waiting for it.
+static void give_way();
 
 static inline void cpu_relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -63,7 +65,11 @@ static inline void run_job(Pool& pool, KernelFnAbi fn, const double* args, uint3
   __atomic_store_n(&pool.epoch, epoch, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&pool.sleepers, __ATOMIC_SEQ_CST) > 0) wake_all(pool);
   take_tiles(pool, scratch);
-  while (__atomic_load_n(&pool.done, __ATOMIC_ACQUIRE) < tiles) cpu_relax();
+  for (int i = 0; __atomic_load_n(&pool.done, __ATOMIC_ACQUIRE) < tiles; i++)
+    if (i < SPIN_ROUNDS)
+      cpu_relax();
+    else
+      give_way();
 }
 
 // A worker's life. Returns when the pool stops.

@@ -298,50 +298,66 @@ INLINE void transpose32(u4* a) {
   }
 }
 
-// to[c][0..cols) += factor * sum of the rows in list c, for `channels` lists.
-template <int V>
-static __attribute__((noinline)) void add_lists(float* to, int64_t stride, const uint32_t* list, const uint32_t* start, int64_t channels,
-    uintptr_t rows,
-                                                int64_t cols, float factor) {
+// to[t][c][0..cols) += factor * sum of the rows in list c, each t rows up, for T neighbouring taps and `channels` lists. One walk of a
+// list serves all taps.
+template <int V, int T>
+static __attribute__((noinline)) void add_lists(float* to, int64_t stride, int64_t tap_stride, const uint32_t* list, const uint32_t* start,
+                                                int64_t channels, uintptr_t rows, int64_t cols, float factor) {
   const vf f = splat(factor);
   const int part = (int)(cols - (V - 1) * LANES);
   for (int64_t c = 0; c < channels; c++, to += stride) {
-    vf s[V];
-    for (int v = 0; v < V; v++) s[v] = vf{};
-    add_rows<V>(s, list + start[c], list + start[c + 1], rows);
-    for (int v = 0; v < V - 1; v++) store(to + v * LANES, load(to + v * LANES) + s[v] * f);
-    float* end = to + (V - 1) * LANES;
-    if (part == LANES)
-      store(end, load(end) + s[V - 1] * f);
-    else
-      store_part(end, load_part(end, part) + s[V - 1] * f, part);
+    vf s[T][V];
+    for (int t = 0; t < T; t++)
+      for (int v = 0; v < V; v++) s[t][v] = vf{};
+    for (const uint32_t *at = list + start[c], *end = list + start[c + 1]; at < end; at++) {
+      const float* row = (const float*)(rows + *at);
+      for (int t = 0; t < T; t++)
+        for (int v = 0; v < V; v++) s[t][v] += load(row + (v - t * V) * LANES);
+    }
+    for (int t = 0; t < T; t++) {
+      float* out = to + t * tap_stride;
+      for (int v = 0; v < V - 1; v++) store(out + v * LANES, load(out + v * LANES) + s[t][v] * f);
+      out += (V - 1) * LANES;
+      store_lanes(out, load_lanes(out, part) + s[t][V - 1] * f, part);
+    }
   }
 }
-typedef void (*AddLists)(float*, int64_t, const uint32_t*, const uint32_t*, int64_t, uintptr_t, int64_t, float);
+typedef void (*AddLists)(float*, int64_t, int64_t, const uint32_t*, const uint32_t*, int64_t, uintptr_t, int64_t, float);
 template <int V>
-INLINE AddLists add_lists_of(int64_t vecs) {
-  if constexpr (V > 1)
-    return vecs == V ? add_lists<V> : add_lists_of<V - 1>(vecs);
-  else
-    return add_lists<1>;
+INLINE AddLists add_lists_of(int64_t vecs, int64_t taps) {
+  if constexpr (V > 1) {
+    if (vecs != V) return add_lists_of<V - 1>(vecs, taps);
+  }
+  return taps == 1 ? add_lists<V, 1> : taps == 2 ? add_lists<V, 2> : add_lists<V, 3>;
 }
 
-// Units: input channels (a multiple of 8; enough units for some threads) within blocks of output channels, all taps of them.
-// `spikeGradUnits` of kernel-table.ts counts the same way.
-#define SPIKE_UNIT_COLS 64
-INLINE int64_t spike_unit_channels(int64_t ci, int64_t co) { return ceil_div(ceil_div(ci * ceil_div(co, SPIKE_UNIT_COLS), 8), 8) * 8; }
+// Units: input channels (64 or more) within blocks of output channels, all taps of them, within chunks of images. Each reads all of
+// its gy, so that few channels in a unit would read it many times. `spikeGradBlocks` of kernel-table.ts counts the same way.
+#define SPIKE_UNIT_COLS 128  // at most
+INLINE int64_t spike_unit_grad_cols(int64_t taps) { return taps > 1 ? 64 : SPIKE_UNIT_COLS; }
+INLINE int64_t spike_unit_channels(int64_t ci, int64_t across) {
+  const int64_t share = ceil_div(ceil_div(ci * across, 8), 8) * 8;
+  return share > 64 ? share : 64;
+}
 
 // Positions of a block: rows of gy in scratch, and the words that meet them.
-#define SPIKE_POSITIONS 512         // room in scratch
+#define SPIKE_GRAD_VECS 4
+#define SPIKE_GRAD_COLS (SPIKE_GRAD_VECS * LANES)
+#define SPIKE_GRAD_TAPS 3
+#define SPIKE_POSITIONS 320         // room in scratch
 #define SPIKE_POSITIONS_USUAL 192   // where each tap gathers its own words
 #define SPIKE_POSITIONS_SHARED 320  // where taps share lists, borders included
+// Sums are kept in scratch while they fit: rows of the weights lie a power of two apart more often than not.
+#define SPIKE_GRAD_OFFSET (SCRATCH_BYTES / 2)
+static_assert((SPIKE_POSITIONS * (SPIKE_UNIT_COLS + 32 + 1) + 256) * 4 <= SPIKE_GRAD_OFFSET, "scratch");
 
 struct SpikeGrad {
   const spike_conv2d_grad_weight_args& a;
   const uint32_t* x;
-  float *gw, *gy;
+  float *to, *gy;  // sums of tap 0, channel a0, column c0
+  int64_t stride, tap_stride;  // of the sums: from channel to channel, from tap to tap
   uint32_t *words_at, *list, *start;
-  int64_t a0, a1, c0, c1, vecs;
+  int64_t n0, n1, a0, a1, c0, c1, vecs;
   BitList bits;
 
   // Lists of `channels` channels of a word from its values at `count` positions (a multiple of 32).
@@ -354,26 +370,25 @@ struct SpikeGrad {
     }
     start[channels] = (uint32_t)(to - list);
   }
-  // Add the lists' rows of gy, `shift` positions on, to the weights of a tap.
-  void add(int64_t tap, int64_t channel, int64_t channels, int64_t shift, int64_t plane) const {
-    const int64_t ci = a.ci, co = a.co;
+  // Add the lists' rows of gy, `shift` positions on and one less for each further tap, to the weights of `taps` taps.
+  void add(int64_t tap, int64_t taps, int64_t channel, int64_t channels, int64_t shift, int64_t plane) const {
     const float factor = (float)a.scale * (float)(1u << plane);
-    for (int64_t col = c0; col < c1; col += SPIKE_COLS) {
-      const int64_t cols = least(SPIKE_COLS, c1 - col);
+    for (int64_t col = c0; col < c1; col += SPIKE_GRAD_COLS) {
+      const int64_t cols = least(SPIKE_GRAD_COLS, c1 - col);
       const float* rows = gy + (col - c0) * SPIKE_POSITIONS + shift * vecs * LANES;
-      add_lists_of<SPIKE_VECS>(ceil_div(cols, LANES))(gw + (tap * ci + channel) * co + col, co, list, start, channels, (uintptr_t)rows,
-          cols, factor);
+      add_lists_of<SPIKE_GRAD_VECS>(ceil_div(cols, LANES), taps)(to + tap * tap_stride + (channel - a0) * stride + col - c0, stride,
+          tap_stride, list, start, channels, (uintptr_t)rows, cols, factor);
     }
   }
   // Copy `count` positions of gy to position `at`.
   void pack(int64_t at, const float* from, int64_t count) const {
-    for (int64_t col = c0; col < c1; col += SPIKE_COLS)
-      pack_scaled(gy + (col - c0) * SPIKE_POSITIONS + at * vecs * LANES, from + col, a.co, count, least(SPIKE_COLS, c1 - col),
+    for (int64_t col = c0; col < c1; col += SPIKE_GRAD_COLS)
+      pack_scaled(gy + (col - c0) * SPIKE_POSITIONS + at * vecs * LANES, from + col, a.co, count, least(SPIKE_GRAD_COLS, c1 - col),
           vecs * LANES, 1);
   }
   void clear(int64_t at, int64_t count) const {
-    for (int64_t col = c0; col < c1; col += SPIKE_COLS) zero_floats(gy + (col - c0) * SPIKE_POSITIONS + at * vecs * LANES,
-        count * vecs * LANES);
+    for (int64_t col = c0; col < c1; col += SPIKE_GRAD_COLS)
+      zero_floats(gy + (col - c0) * SPIKE_POSITIONS + at * vecs * LANES, count * vecs * LANES);
   }
   // f(word, first channel, channels, plane) for the unit's channels, word by word.
   template <class F>
@@ -389,8 +404,8 @@ struct SpikeGrad {
   void by_tap() const {
     const int64_t words = ceil_div((int64_t)a.ci, 32), step = words * (int64_t)a.planes, kw = a.kw, h = a.h, w = a.w, oh = a.oh,
           ow = a.ow, sw = a.sw;
-    const int64_t positions = (int64_t)a.n * oh * ow;
-    for (int64_t at = 0; at < positions; at += SPIKE_POSITIONS_USUAL) {
+    const int64_t positions = n1 * oh * ow;
+    for (int64_t at = n0 * oh * ow; at < positions; at += SPIKE_POSITIONS_USUAL) {
       const int64_t count = least(SPIKE_POSITIONS_USUAL, positions - at), padded = ceil_div(count, 32) * 32;
       pack(0, (const float*)a.gy + at * (int64_t)a.co, count);
       each_word([&](int64_t word, int64_t channel, int64_t channels, int64_t plane) {
@@ -407,7 +422,7 @@ struct SpikeGrad {
           }
           while (to < words_at + padded) *to++ = 0;
           decode(padded, channel & 31, channels);
-          add(tap, channel, channels, 0, plane);
+          add(tap, 1, channel, channels, 0, plane);
         }
       });
     }
@@ -422,9 +437,9 @@ struct SpikeGrad {
     const int64_t margin_y = (kh - 1) * (int64_t)a.dh, margin_x = (kw - 1) * (int64_t)a.dw;
     const int64_t wide = ceil_div(w, ceil_div(w, 64)), across = wide + margin_x, lines = SPIKE_POSITIONS_SHARED / across - margin_y;
     const int64_t high = least(h, lines > 1 ? lines : 1), parts_in_image = ceil_div(h, high), part = (high + margin_y) * across;
-    const int64_t together = SPIKE_POSITIONS_SHARED / part > 1 ? SPIKE_POSITIONS_SHARED / part : 1, parts = (int64_t)a.n * parts_in_image;
+    const int64_t together = SPIKE_POSITIONS_SHARED / part > 1 ? SPIKE_POSITIONS_SHARED / part : 1, parts = n1 * parts_in_image;
     for (int64_t left = 0; left < w; left += wide)
-      for (int64_t first = 0; first < parts; first += together) {
+      for (int64_t first = n0 * parts_in_image; first < parts; first += together) {
         const int64_t count = least(together, parts - first), padded = ceil_div(count * part, 32) * 32;
         for (int64_t q = 0; q < count; q++) {
           const int64_t image = (first + q) / parts_in_image, oy0 = (first + q) % parts_in_image * high + (int64_t)a.ph - margin_y;
@@ -453,32 +468,42 @@ struct SpikeGrad {
           }
           decode(padded, channel & 31, channels);
           for (int64_t ky = 0; ky < kh; ky++)
-            for (int64_t kx = 0; kx < kw; kx++)
-              add(ky * kw + kx, channel, channels, (margin_y - ky * (int64_t)a.dh) * across + margin_x - kx * (int64_t)a.dw, plane);
+            for (int64_t kx = 0, taps; kx < kw; kx += taps) {
+              taps = (int64_t)a.dw == 1 ? least(SPIKE_GRAD_TAPS, kw - kx) : 1;
+              add(ky * kw + kx, taps, channel, channels, (margin_y - ky * (int64_t)a.dh) * across + margin_x - kx * (int64_t)a.dw, plane);
+            }
         });
       }
   }
 };
 
 KERNEL(spike_conv2d_grad_weight) {
-  const int64_t ci = a.ci, co = a.co, taps = (int64_t)a.kh * (int64_t)a.kw, channels = spike_unit_channels(ci, co),
-                down = ceil_div(ci, channels);
-  const int64_t units = down * ceil_div(co, SPIKE_UNIT_COLS), end = tile.end(units);
+  const int64_t n = a.n, ci = a.ci, co = a.co, taps = (int64_t)a.kh * (int64_t)a.kw, chunks = a.chunks, wide = spike_unit_grad_cols(taps),
+                across = ceil_div(co, wide), channels = spike_unit_channels(ci, across), down = ceil_div(ci, channels);
+  const int64_t units = chunks * across * down, end = tile.end(units), room = (SCRATCH_BYTES - SPIKE_GRAD_OFFSET) / (wide * 4);
   const bool shared = taps > 1 && (int64_t)a.sh == 1 && (int64_t)a.sw == 1 && ((int64_t)a.kh - 1) * (int64_t)a.dh <= 4 &&
       ((int64_t)a.kw - 1) * (int64_t)a.dw <= 8;
   for (int64_t u = tile.begin(units); u < end;) {
-    // The units of one block of columns are neighbours: take them together, so that gy is packed once.
-    const int64_t block = u / down, last = least(end, (block + 1) * down);
-    const int64_t a0 = (u - block * down) * channels, a1 = least(ci, (last - block * down) * channels);
-    const int64_t c0 = block * SPIKE_UNIT_COLS, c1 = least(co, c0 + SPIKE_UNIT_COLS), vecs = spike_vecs(c1 - c0);
+    // The units of one block of columns are neighbours: take them together, so that gy is packed once, while the sums have room.
+    const int64_t column = u / down, fit = room / (taps * channels), most = least(end, (column + 1) * down);
+    const int64_t last = least(most, u + (fit > 1 ? fit : 1)), chunk = column / across, block = column - chunk * across;
+    const int64_t a0 = (u - column * down) * channels, a1 = least(ci, (last - column * down) * channels);
+    const int64_t c0 = block * wide, c1 = least(co, c0 + wide), vecs = least(SPIKE_GRAD_VECS, ceil_div(c1 - c0, LANES));
     u = last;
-    for (int64_t t = 0; t < taps; t++)
-      for (int64_t c = a0; c < a1; c++) zero_floats((float*)a.gw + (t * ci + c) * co + c0, c1 - c0);
     float* gy = (float*)tile.scratch;
     uint32_t* words_at = (uint32_t*)(gy + SPIKE_POSITIONS * SPIKE_UNIT_COLS);
     uint32_t* start = words_at + SPIKE_POSITIONS;
-    const SpikeGrad grad{a, a.x, a.gw, gy, words_at, start + 64, start, a0, a1, c0, c1, vecs, BitList((uint32_t)(vecs * LANES * 4))};
+    const bool local = taps * (a1 - a0) <= room;
+    float *sums = (float*)(tile.scratch + SPIKE_GRAD_OFFSET), *gw = (float*)a.gw + (chunk * taps * ci + a0) * co + c0;
+    const int64_t stride = local ? wide : co, tap_stride = (local ? a1 - a0 : ci) * stride;
+    float* to = local ? sums : gw;
+    for (int64_t t = 0; t < taps; t++)
+      for (int64_t c = 0; c < a1 - a0; c++) zero_floats(to + t * tap_stride + c * stride, c1 - c0);
+    const SpikeGrad grad{a, a.x, to, gy, stride, tap_stride, words_at, start + 64, start, n * chunk / chunks, n * (chunk + 1) / chunks, a0, a1, c0, c1, vecs,
+        BitList((uint32_t)(vecs * LANES * 4))};
     shared ? grad.by_input() : grad.by_tap();
+    for (int64_t t = 0; t < taps && local; t++)
+      for (int64_t c = 0; c < a1 - a0; c++) copy_floats(gw + (t * ci + c) * co, sums + t * tap_stride + c * stride, c1 - c0);
   }
 }
 
@@ -589,11 +614,33 @@ KERNEL(spike_mask_reduce) {
   }
 }
 
+// Set bits of n words, LANES words at a time: not every instruction set counts bits, and this costs a sixteenth of reading floats.
+INLINE int64_t count_bits(const uint32_t* x, int64_t n) {
+  int64_t total = 0, i = 0;
+  while (i + LANES <= n) {
+    vi bytes{};  // of each byte a count of at most 31 * 8
+    for (const int64_t stop = least(n - LANES, i + 30 * LANES); i <= stop; i += LANES) {
+      vi v = load((const int32_t*)x + i);
+      v -= (v >> 1) & 0x55555555;
+      v = (v & 0x33333333) + ((v >> 2) & 0x33333333);
+      bytes += (v + (v >> 4)) & 0x0F0F0F0F;
+    }
+    const vi pairs = (bytes & 0x00FF00FF) + ((bytes >> 8) & 0x00FF00FF), sums = (pairs & 0xFFFF) + (pairs >> 16);
+    for (int lane = 0; lane < LANES; lane++) total += sums[lane];
+  }
+  for (; i < n; i++) total += __builtin_popcount(x[i]);
+  return total;
+}
+
 KERNEL(spike_stats) {
   const int64_t planes = a.planes, words = ceil_div((int64_t)a.c, 32), chunks = a.chunks, rows = a.rows, end = tile.end(chunks);
   for (int64_t q = tile.begin(chunks); q < end; q++) {
     int64_t sum = 0, active = 0;
-    for (int64_t r = rows * q / chunks; r < rows * (q + 1) / chunks; r++) {
+    if (planes == 1) {
+      const int64_t first = rows * q / chunks * words, last = rows * (q + 1) / chunks * words;
+      sum = active = count_bits((const uint32_t*)a.x + first, last - first);
+    }
+    for (int64_t r = rows * q / chunks; planes > 1 && r < rows * (q + 1) / chunks; r++) {
       const uint32_t* x = (const uint32_t*)a.x + r * planes * words;
       for (int64_t k = 0; k < words; k++) {
         uint32_t any = 0;

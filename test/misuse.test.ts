@@ -214,6 +214,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   "nn.Flatten": call(nn.Flatten, () => [1]),
   "nn.Linear": call(nn.Linear, () => [2, 3, { bias: true }]),
   "nn.ModuleList": call(nn.ModuleList, () => [[new nn.ReLU()]]),
+  "nn.inTurn": call(nn.inTurn, () => [[new nn.ReLU()], image()]),
   "nn.Sequential": call(nn.Sequential, () => [new nn.ReLU()]),
   "nn.Parameter": call(nn.Parameter, () => [ones([2]), null]),
   "nn.StateBuffer": call(nn.StateBuffer, () => [ones([2]), true]),
@@ -299,7 +300,7 @@ const CALLS: Readonly<Record<string, Call>> = {
 /** What nobody can call wrongly, and what is tested beside its own code. */
 const ELSEWHERE = [
   "init engineInfo memoryInfo random nearest denseViews resetDenseViews isRecording",
-  "Tensor Context SpikeloomError FormatError Rng Stream",
+  "Tensor Context SpikeloomError FormatError SettingError Rng Stream",
   "nn.Module nn.Identity nn.ReLU nn.GELU nn.SiLU nn.Sigmoid nn.Tanh nn.isDouble nn.tap nn.tapping nn.toFile nn.fromFile nn.likeFile",
 ].flatMap((names) => names.split(" "));
 

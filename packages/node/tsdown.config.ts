@@ -2,7 +2,7 @@
 import { defineConfig } from "tsdown";
 
 export default defineConfig({
-  entry: ["src/cli.ts", "src/index.ts"],
+  entry: ["src/cli.ts", "src/index.ts", "src/sample-worker.ts"],
   format: "esm",
   platform: "node",
   target: "node20",

@@ -1,21 +1,19 @@
 /** The native addon: where it is, where a new one goes, and building it. */
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { SpikeloomError } from "spikeloom";
 import { buildNative, findCompiler } from "../../../kernels/build-native.ts";
-import { cloneRoot, packageRoot } from "./paths.ts";
+import { cloneRoot, packageRoot, userCache } from "./paths.ts";
 import { versions } from "./versions.ts";
 
 /**
- * Where an installed package keeps the addon: this user's cache, by version and processor. XDG_CACHE_HOME moves it. Not by Node's
+ * Where an installed package keeps the addon: this user's cache, by version and processor. Not by Node's
  * version: the addon asks for Node-API 8, which every Node that is supported has.
  */
 function cached(): string {
-  const base = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
   const build = `${versions()["@spikeloom/cli"]}-${process.platform}-${process.arch}`;
-  return join(base, "spikeloom", build, "spikeloom.node");
+  return join(userCache(), build, "spikeloom.node");
 }
 
 /** Where `buildAddon` puts the addon: the clone's build folder, or this user's cache. */

@@ -13,9 +13,25 @@ export function machineMemory(): number {
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
 
+const SIZE = /^(\d+(?:\.\d+)?) ?(k|M|G)(i?)B$/;
+const POWER = { k: 1, M: 2, G: 3 };
+
+/** Bytes of "500 MB" or "2 GiB"; undefined of what is no size. */
+export function sizeBytes(text: string): number | undefined {
+  const [, number, unit, binary] = SIZE.exec(text) ?? [];
+  return unit ? Number(number) * (binary ? 1024 : 1000) ** POWER[unit as keyof typeof POWER] : undefined;
+}
+
+/** Bytes that a run may take by `train.memory`: a size, or "auto" for what the machine has. */
+export function memoryBudget(setting: string): number {
+  return sizeBytes(setting) ?? machineMemory();
+}
+
 /** "96 082 parameters (375 KiB), optimiser 1.1 MiB, about 360 MiB of memory in all". */
-export function memoryLine({ parameters, parameterBytes, optimizerBytes, rssBytes }: train.MemoryEstimate): string {
-  return `${count(parameters)} parameters (${bytes(parameterBytes)}), optimiser ${bytes(optimizerBytes)}, about ${bytes(rssBytes)} of memory in all`;
+export function memoryLine(estimate: train.MemoryEstimate & { recomputed?: readonly string[] }): string {
+  const { parameters, parameterBytes, optimizerBytes, rssBytes, recomputed = [] } = estimate;
+  const again = recomputed.length ? `; to fit, backward runs these again: ${recomputed.join(", ")}` : "";
+  return `${count(parameters)} parameters (${bytes(parameterBytes)}), optimiser ${bytes(optimizerBytes)}, about ${bytes(rssBytes)} of memory in all${again}`;
 }
 
 /**

@@ -3,7 +3,7 @@ import { data, random, SpikeloomError } from "spikeloom";
 import { type DatasetEntry, datasets } from "./datasets/index.ts";
 import { readImage } from "./images.ts";
 import type { Recipe } from "./recipe.ts";
-import { fitting, normalisation } from "./session.ts";
+import { fitting, normalisation } from "./samples.ts";
 
 /** Longer side over shorter: resized by its shorter side, a longer strip would fill the memory and then be cut away. */
 const MOST_ELONGATED = 100;

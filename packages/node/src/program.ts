@@ -7,6 +7,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { measure, SpikeloomError } from "spikeloom";
 import type { SortKey } from "./commands/runs.ts";
 import { diskError } from "./files.ts";
+import { type ProfileSteps, parseSteps } from "./profile.ts";
 import { durationSeconds } from "./recipe.ts";
 import { versions } from "./versions.ts";
 
@@ -166,12 +167,19 @@ SPIKELOOM_NATIVE is the path of a native addon; SPIKELOOM_DEBUG=1 prints the sta
       "work between two checkpoints: minutes, or such as 30s, 5m, 1h (default: the recipe's, else 1)",
       duration,
     )
+    .addOption(workers())
+    .option(
+      "--profile [file]",
+      "record the kernels of some steps, print the slowest, and write a Chrome trace (default: trace.json in the run's folder)",
+    )
+    .option("--profile-steps <steps>", "which steps from the start are recorded, such as 5 or 3..12 (default: 3..12)", profileSteps)
     .addOption(json("events"))
     .addHelpText(
       "after",
       `
 Examples:
   $ spikeloom train recipes/mnist.yml --seed 7
+  $ spikeloom train recipes/mnist.yml --profile --set data.limit=2000
   $ spikeloom train recipes/mnist.yml --set train.epochs=2 --set train.optimizer.lr=0.002 --out runs/short
   $ spikeloom train --resume runs/short`,
     )
@@ -183,6 +191,7 @@ Examples:
     .argument("<run>", "the run's folder")
     .option("--data <name>", "the data set (default: the run's): any that a recipe may name")
     .option("--dir <folder>", "where the data set's files are")
+    .addOption(workers())
     .addOption(weights())
     .option("--set <key=value>", "override a value of the run's recipe, such as data.dir=FOLDER; may be repeated", collect)
     .addOption(json("the result"))
@@ -330,6 +339,12 @@ function seed(): Option {
   return new Option("--seed <n>", "seed of every random stream (default: the recipe's)").argParser(whole(0));
 }
 
+function workers(): Option {
+  return new Option("--workers <n>", "threads that read and change images (default: the recipe's, else by the data)").argParser(
+    whole(0, 64),
+  );
+}
+
 function weights(): Option {
   return new Option("--weights <which>", "of the end, of the best test, or of the last checkpoint (default: final, else last)").choices([
     "final",
@@ -353,6 +368,12 @@ function whole(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => nu
       throw new InvalidArgumentError(`Expected a whole number ${max === Number.MAX_SAFE_INTEGER ? `>= ${min}` : `from ${min} to ${max}`}.`);
     return value;
   };
+}
+
+function profileSteps(text: string): ProfileSteps {
+  const steps = parseSteps(text);
+  if (!steps) throw new InvalidArgumentError("Expected a step from 1 on, such as 5, or the first and last, such as 3..12.");
+  return steps;
 }
 
 function duration(text: string): string {

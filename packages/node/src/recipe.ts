@@ -3,10 +3,12 @@
  * line, with what was expected, what was found and, for a key, the nearest right one.
  */
 import { basename, extname } from "node:path";
-import { nearest, SpikeloomError } from "spikeloom";
+import { nearest, SettingError, SpikeloomError } from "spikeloom";
 import { type Document, isMap, isNode, LineCounter, parse, parseDocument, stringify } from "yaml";
 import { z } from "zod";
 import { readFileChecked } from "./files.ts";
+import { sizeBytes } from "./memory.ts";
+import { findIdle } from "./recipe-idle.ts";
 
 // Every schema carries as its error the words that follow "expected" (choices excepted): `explain` puts errors together.
 const whole = (min: number, max = Number.MAX_SAFE_INTEGER) => {
@@ -26,6 +28,7 @@ const side = z.union([whole(1, 8192), z.tuple([whole(1, 8192), whole(1, 8192)])]
 const interpolation = z.enum(["bilinear", "bicubic"]).default("bicubic");
 const mapping = <T extends z.core.$ZodLooseShape>(shape: T) => z.strictObject(shape, { error: "a mapping" });
 
+const MEMORY = '"auto", or a size such as "500 MB" or "2 GiB"';
 const DURATION = 'minutes as a number, or a duration such as "30s", "5m" or "1h"';
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 
@@ -43,6 +46,8 @@ const warmup = {
 };
 /** Epochs until the schedule has run out; `train.epochs` where not given. */
 const epochs = above0.optional();
+/** Epochs at the schedule's last rate, after `train.epochs`. */
+const cooldownEpochs = whole(0).default(0);
 const minLr = atLeast(0).default(0);
 /** The rate moves with every step, or with every epoch as timm's does. */
 const per = z.enum(["step", "epoch"]).default("step");
@@ -69,6 +74,8 @@ export const recipeSchema = mapping({
     /** Event data: frames that a recording is made into, and whether they share its events or its time. */
     timeSteps: whole(1, 1024).optional(),
     splitBy: z.enum(["number", "time"]).default("number"),
+    /** Event data: keep frames on disk, in this user's cache or a folder, so that recordings are decoded once. */
+    cache: z.union([z.boolean(), text], "true, false or a folder").default(false),
     /** What every image goes through, of training (where it is not cropped at random) and of testing: its shortest side, then its centre. */
     image: mapping({ resize: side.optional(), crop: side.optional(), interpolation }).prefault({}),
     /** Changes to training images, each drawn from a stream of its own, in this order. */
@@ -113,6 +120,8 @@ export const recipeSchema = mapping({
         .refine(({ mixup, cutmix }) => mixup > 0 || cutmix > 0, MIX)
         .optional(),
     }).prefault({}),
+    /** Threads that read and change samples beside the trainer's; see `workerCount`. */
+    workers: whole(0, 64).optional(),
     /** Only the first so many images, of training and of testing. */
     limit: whole(1).optional(),
     testLimit: whole(1).optional(),
@@ -156,8 +165,8 @@ export const recipeSchema = mapping({
       .discriminatedUnion(
         "name",
         [
-          mapping({ name: z.literal("cosine"), ...warmup, minLr, epochs, per }),
-          mapping({ name: z.literal("linear"), ...warmup, minLr, epochs, per }),
+          mapping({ name: z.literal("cosine"), ...warmup, minLr, epochs, cooldownEpochs, per }),
+          mapping({ name: z.literal("linear"), ...warmup, minLr, epochs, cooldownEpochs, per }),
           /** The rate is multiplied by `decayRate` every `decayEpochs`. */
           mapping({ name: z.literal("step"), ...warmup, minLr, decayEpochs: above0.default(30), decayRate: above0.default(0.1), per }),
           /** The same at each of the epochs `milestones`. */
@@ -170,7 +179,7 @@ export const recipeSchema = mapping({
             per,
           }),
           /** (1 - t / epochs) to the power. */
-          mapping({ name: z.literal("polynomial"), ...warmup, minLr, epochs, power: above0.default(1), per }),
+          mapping({ name: z.literal("polynomial"), ...warmup, minLr, epochs, cooldownEpochs, power: above0.default(1), per }),
           mapping({ name: z.literal("constant"), ...warmup, per }),
         ],
         { error: "a mapping" },
@@ -180,6 +189,11 @@ export const recipeSchema = mapping({
     clipNorm: above0.optional(),
     /** Batches whose gradients are averaged before a step. */
     accumulate: whole(1).default(1),
+    /** Memory that the run may take, as "500 MB"; "auto" for all there is. Parts of the model are run again in backward until it fits. */
+    memory: z
+      .string(MEMORY)
+      .refine((value) => value === "auto" || sizeBytes(value) !== undefined, MEMORY)
+      .default("auto"),
     /** Test after every so many epochs, and after the last. */
     evalEvery: whole(1).default(1),
     /** Keep a moving average of the weights, and test and ship that. */
@@ -197,6 +211,8 @@ export const recipeSchema = mapping({
   seed: whole(0).default(0),
   threads: whole(1, 256).optional(),
   device: z.enum(["auto", "native", "wasm", "reference"]).optional(),
+  /** Precision of products on a machine with matrix units. */
+  matmulPrecision: z.enum(["highest", "high", "medium"]).optional(),
   /** The run's folder; runs/<name> where not given. */
   out: text.optional(),
   /** Work between two checkpoints; see `durationSeconds`. */
@@ -209,10 +225,38 @@ export const recipeSchema = mapping({
 /** A checked recipe with every default filled in; plain JSON. */
 export type Recipe = z.output<typeof recipeSchema> & { name: string };
 
-/** The names there are, asked for only when needed, so that a wrong `model.name` or `data.name` is found before anything starts. */
+/** What a recipe may name, asked for only when needed, so that what is wrong is found before anything starts. */
 export interface KnownNames {
   models?: () => Iterable<string>;
   datasets?: () => Iterable<string>;
+  /** @throws SettingError for a wrong setting of the model's configuration */
+  checkModel?: (name: string, config: Readonly<Record<string, unknown>>) => void;
+  /** Whether a data set is of event recordings. */
+  isEvents?: (dataset: string) => boolean;
+}
+
+/** What the recipe's reader knows of it that is not in the recipe itself. */
+interface Origin {
+  /** "r.yml: line 3: " for what is at a path. */
+  where: (at: readonly string[]) => string;
+  warnings: readonly string[];
+}
+
+const origins = new WeakMap<Recipe, Origin>();
+
+/** Keys of a recipe that do nothing in it, each with its file and line. */
+export function recipeWarnings(recipe: Recipe): readonly string[] {
+  return origins.get(recipe)?.warnings ?? [];
+}
+
+/** A mistake that shows only later, at `path` (dotted) of the recipe: told with the line, as those that its reader finds. */
+export function recipeError(recipe: Recipe, path: string, words: string): SpikeloomError {
+  return new SpikeloomError(`${origins.get(recipe)?.where(path.split(".")) ?? ""}${words}`);
+}
+
+/** Epochs of the whole run, those of cool-down included. */
+export function recipeEpochs({ train: { epochs, schedule } }: Pick<Recipe, "train">): number {
+  return epochs + ("cooldownEpochs" in schedule ? schedule.cooldownEpochs : 0);
 }
 
 /**
@@ -244,14 +288,23 @@ export function parseRecipe(source: string, path: string, sets: readonly string[
   const raw = toJs(document, path);
   nameDefaults(raw);
   const result = recipeSchema.safeParse(raw);
-  const problems = result.success ? unknownNames(result.data, known) : result.error.issues.flatMap((issue) => explain(issue, raw));
+  const place = (at: readonly string[]) => where(document, lines, fromSet, at);
+  const idle = result.success ? findIdle(result.data, recipeEpochs(result.data), known.isEvents?.(result.data.data.name)) : [];
+  const problems = result.success
+    ? [...unknownNames(result.data, known), ...idle.filter(({ fatal }) => fatal)]
+    : result.error.issues.flatMap((issue) => explain(issue, raw));
   if (problems.length || !result.success) {
-    const located = problems.map(({ at, words }) => `${where(document, lines, fromSet, at)}${words}`);
+    const located = problems.map(({ at, words }) => `${place(at)}${words}`);
     throw new SpikeloomError(
       located.length === 1 ? `${path}: ${located[0]}` : `${path}: ${located.length} mistakes\n${located.map((l) => `  ${l}`).join("\n")}`,
     );
   }
-  return { ...result.data, name: result.data.name ?? runName(path) };
+  const recipe = { ...result.data, name: result.data.name ?? runName(path) };
+  origins.set(recipe, {
+    where: (at) => `${path}: ${place(at)}`,
+    warnings: idle.filter(({ fatal }) => !fatal).map(({ at, words }) => `${path}: ${place(at)}${words}`),
+  });
+  return recipe;
 }
 
 /** A recipe as YAML, defaults written out: read again, it is the same recipe. */
@@ -319,7 +372,7 @@ function applySet(document: Document, set: string): string {
   return key;
 }
 
-interface Problem {
+export interface Problem {
   /** Path of what is wrong, as far as the file may have it. */
   at: readonly string[];
   words: string;
@@ -400,10 +453,20 @@ function unknownNames(recipe: z.output<typeof recipeSchema>, known: KnownNames):
       },
     ];
   };
-  return [
-    ...check(["model", "name"], recipe.model.name, known.models?.(), "model", "`spikeloom models` lists them."),
+  const { name, config } = recipe.model;
+  const names = [
+    ...check(["model", "name"], name, known.models?.(), "model", "`spikeloom models` lists them."),
     ...check(["data", "name"], recipe.data.name, known.datasets?.(), "data set", ""),
   ];
+  if (!names.length)
+    try {
+      known.checkModel?.(name, config);
+    } catch (error) {
+      if (!(error instanceof SettingError)) throw error;
+      const at = ["model", "config", error.setting];
+      names.push({ at, words: `${at.join(".")}: ${error.message}` });
+    }
+  return names;
 }
 
 /** "line 12: " where the file has the thing or what should contain it; "--set: " where an override put it there. */

@@ -62,6 +62,8 @@ export interface ReportSummary {
   readonly versions?: Readonly<Record<string, string>>;
   /** End of the run, ISO 8601. */
   readonly finishedAt?: string;
+  /** What its reader must know before anything else: that the training did not learn, keys that did nothing. */
+  readonly warnings?: readonly string[];
 }
 
 /** Curves. Any number of steps may be given; drawing thins them out. */

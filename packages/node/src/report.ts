@@ -50,7 +50,7 @@ function summarySection(s: ReportSummary, e: measure.EnergyReport | undefined): 
     ["Finished", when(s.finishedAt)],
     ...Object.entries(s.versions ?? {}),
   ];
-  return html`<dl class="cards">
+  return html`${s.warnings?.map((w) => html`<p class="wrong" role="note"><strong>Warning:</strong> ${w}.</p>\n`)}<dl class="cards">
 ${card("Test accuracy", percent(s.testAccuracy), `${count(s.testImages)} images`)}
 ${card("Parameters", short(s.parameters), s.parameters >= 1000 ? count(s.parameters) : undefined)}
 ${card("Training time", duration(s.trainingSeconds), s.imagesPerSecond === undefined ? undefined : `${count(s.imagesPerSecond)} images/s`)}

@@ -3,27 +3,33 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { type EngineInfo, type nn, safetensors, train } from "spikeloom";
 import { type Inspection, inspect } from "./inspect.ts";
-import { type Recipe, recipeToYaml } from "./recipe.ts";
+import { learningWarnings } from "./learnt.ts";
+import { type Recipe, recipeEpochs, recipeToYaml, recipeWarnings } from "./recipe.ts";
 import { renderReport } from "./report.ts";
 import type { ReportData } from "./report-data.ts";
 import { FILES, type RunFolder } from "./run-folder.ts";
 import { type BuiltModel, type SessionData, testLoader } from "./session.ts";
 import { versions } from "./versions.ts";
 
-/** Weights as a run keeps them, with what `predict` and `eval` need to know of them. */
-export function weightsFile(recipe: Recipe, set: SessionData, state: ReturnType<nn.Module["stateDict"]>): Uint8Array {
-  return safetensors.encode(state, {
-    format: "pt",
+/** What `predict` and `eval` need to know of weights, in the metadata of every file that has them. */
+export function weightNotes(recipe: Recipe, set: SessionData): Record<string, string> {
+  return {
     model: recipe.model.name,
     config: JSON.stringify(recipe.model.config),
     classes: JSON.stringify(set.classes),
     sampleShape: JSON.stringify(set.sampleShape),
-  });
+  };
+}
+
+/** Weights alone, as a run keeps them. */
+export function weightsFile(recipe: Recipe, set: SessionData, state: ReturnType<nn.Module["stateDict"]>): Uint8Array {
+  return safetensors.encode(state, { format: "pt", ...weightNotes(recipe, set) });
 }
 
 export interface Finished {
   test: train.Evaluation;
   energy: Inspection["energy"];
+  warnings: readonly string[];
 }
 
 /**
@@ -41,9 +47,11 @@ export async function writeReport(
   const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set)));
   const inspection = await inspect({ model, system, config, loader: testLoader(recipe, set), set });
   const { rates, samples, energy, presets, memory } = inspection;
+  const losses = folder.events().flatMap((e) => (e.type === "step" && typeof e.loss === "number" ? [e.loss] : []));
+  const warnings = [...learningWarnings({ losses, test, firingRate: meanRate(rates) }), ...recipeWarnings(recipe)];
   const report: ReportData = {
     name: recipe.name,
-    summary: summary(recipe, engine, model, test, inspection, folder),
+    summary: { ...summary(recipe, engine, model, test, inspection, folder), warnings },
     history: history(folder),
     confusion: { classes: set.classes, counts: test.confusion },
     rates,
@@ -59,7 +67,7 @@ export async function writeReport(
     "summary",
     `${JSON.stringify({ ...report.summary, energyPicojoules: energy.total.energy, annEnergyPicojoules: energy.total.annEnergy }, null, 2)}\n`,
   );
-  return { test, energy };
+  return { test, energy, warnings };
 }
 
 interface LoggedStep {
@@ -135,7 +143,7 @@ function summary(
     testImages: test.samples,
     parameters: model.parameterCount(),
     timeSteps: energy.timeSteps,
-    epochs: recipe.train.epochs,
+    epochs: recipeEpochs(recipe),
     trainingSeconds: seconds,
     imagesPerSecond: images / seconds,
     peakMemoryBytes: process.resourceUsage().maxRSS * 1024,

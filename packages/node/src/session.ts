@@ -1,8 +1,10 @@
 /** From a recipe to everything a run needs: engine, data, model, optimiser, trainer. Shared by train, eval and measure. */
-import { data, type EngineInfo, init, models, type nn, optim, SpikeloomError, train } from "spikeloom";
+import { data, type EngineInfo, init, models, type nn, optim, train } from "spikeloom";
 import { findAddon } from "./addon.ts";
 import { type DatasetEntry, datasets } from "./datasets/index.ts";
-import type { Recipe } from "./recipe.ts";
+import { type KnownNames, type Recipe, recipeEpochs, recipeError } from "./recipe.ts";
+import type { SampleWorkers } from "./sample-workers.ts";
+import { batchTransforms, entryOf, limited, loadSplits, type Split, type Splits, testTransforms, trainTransforms } from "./samples.ts";
 
 /** What the command line may force over the recipe. */
 export interface EngineChoice {
@@ -11,40 +13,65 @@ export interface EngineChoice {
   seed?: number | undefined;
 }
 
-/** Start the engine: the native addon where it was built, else WebAssembly. */
-export async function startEngine({ device, threads, seed }: EngineChoice): Promise<EngineInfo> {
-  return init({ device: (device ?? "auto") as "auto", threads, seed, native: findAddon(process.env.SPIKELOOM_DEVICE || device) });
+/** Start the engine: the native addon where it was built, else WebAssembly. Products as the recipe has them. */
+export async function startEngine({ device, threads, seed }: EngineChoice, recipe?: Recipe): Promise<EngineInfo> {
+  return init({
+    device: (device ?? "auto") as "auto",
+    threads,
+    seed,
+    native: findAddon(process.env.SPIKELOOM_DEVICE || device),
+    matmulPrecision: recipe?.matmulPrecision,
+  });
 }
 
-/** Names for `loadRecipe`: systems and their configurations; data sets. */
-export const knownNames = {
+/** What `loadRecipe` asks of models and data sets. */
+export const knownNames: KnownNames = {
   models: () => [...models.modelNames(), ...models.systems.map((s) => s.name)],
   datasets: () => Object.keys(datasets),
+  checkModel: (name, overrides) => {
+    const { system, config } = models.resolveModel(name, overrides);
+    system.check(config);
+  },
+  isEvents: (name) => datasets[name]?.readSample !== undefined,
 };
 
 export interface SessionData {
   entry: DatasetEntry;
+  /** Whole, before the recipe's limits. */
+  splits: Splits;
   train: data.Dataset;
   test: data.Dataset;
   /** Names of the classes. */
   classes: readonly string[];
-  /** What the network sees of one sample: [H, W, C], or [T, H, W, C] for event frames. */
+  /** What the network sees of one test sample: [H, W, C], or [T, H, W, C] for event frames. */
   sampleShape: readonly number[];
+  /** The same of a training sample. */
+  trainShape: readonly number[];
 }
+
+type ImageShapes = Pick<SessionData, "sampleShape" | "trainShape">;
 
 /** The recipe's data, cut to its limits. */
 export async function loadData(recipe: Recipe): Promise<SessionData> {
-  const { name, dir, timeSteps, splitBy, limit, testLimit } = recipe.data;
-  const entry = datasets[name] as DatasetEntry;
-  const splits = await entry.load({ splitBy, ...(dir === undefined ? {} : { dir }), ...(timeSteps === undefined ? {} : { timeSteps }) });
-  const cut = (set: data.Dataset, length: number | undefined) => (length === undefined ? set : data.firstOf(set, length));
-  const set = { entry, train: cut(splits.train, limit), test: cut(splits.test, testLimit) };
+  const entry = entryOf(recipe);
+  const splits = await loadSplits(recipe);
+  const set = { entry, splits, ...limited(recipe, splits) };
   const classes = set.train.classNames ?? entry.classes;
-  const first = await new data.Loader(set.test, { batchSize: 1, transforms: testTransforms(recipe, entry) }).batchOf([0]);
-  const shape = first.x.shape;
-  first.x.dispose();
-  first.y.dispose();
-  return { ...set, classes, sampleShape: shape.length === 5 ? [shape[0] as number, ...shape.slice(2)] : shape.slice(1) };
+  return {
+    ...set,
+    classes,
+    sampleShape: await shapeOf(set.test, testTransforms(recipe, entry)),
+    trainShape: await shapeOf(set.train, trainTransforms(recipe, entry)),
+  };
+}
+
+/** What the network sees of the first sample. */
+async function shapeOf(set: data.Dataset, transforms: readonly data.Transform[]): Promise<readonly number[]> {
+  const { x, y } = await new data.Loader(set, { batchSize: 1, transforms }).batchOf([0]);
+  const [first = 1, ...others] = x.shape;
+  x.dispose();
+  y.dispose();
+  return others.length === 4 ? [first, ...others.slice(1)] : others;
 }
 
 export interface BuiltModel {
@@ -53,8 +80,8 @@ export interface BuiltModel {
   config: Record<string, unknown>;
 }
 
-/** The recipe's model, and, where data is given, whether its channels and classes are the model's. */
-export function buildModel(recipe: Recipe, set?: Pick<SessionData, "sampleShape" | "test">): BuiltModel {
+/** The recipe's model, and, where data is given, whether its channels, classes and size are the model's. */
+export function buildModel(recipe: Recipe, set?: Pick<SessionData, "test"> & ImageShapes): BuiltModel {
   const { system, config } = models.resolveModel(recipe.model.name, recipe.model.config);
   if (set)
     for (const [key, expected, what] of [
@@ -62,59 +89,41 @@ export function buildModel(recipe: Recipe, set?: Pick<SessionData, "sampleShape"
       ["numClasses", set.test.classes, "classes"],
     ] as const)
       if (config[key] !== undefined && config[key] !== expected)
-        throw new SpikeloomError(
+        throw recipeError(
+          recipe,
+          `model.config.${key}`,
           `model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}. Choose data that fits the model, or train one that fits the data (model.config.${key}=${expected})`,
         );
+  if (set && Array.isArray(config.imageSize)) checkSize(recipe, config.imageSize, set);
   if (recipe.train.loss.tet && config.tet === false)
-    throw new SpikeloomError("train.loss.tet needs the logits of every step: set model.config.tet=true");
+    throw recipeError(recipe, "train.loss.tet", "train.loss.tet needs the logits of every step: set model.config.tet=true");
   return { model: system.build(config), system, config };
 }
 
-/** From pixels to what the network is used to, where the data set has it so. */
-export function normalisation({ mean, std }: DatasetEntry): data.Transform[] {
-  return mean.length ? [data.normalize({ mean, std })] : [];
+/** The size that the model is made for is that of the images it is given: a stem that pools for others leaves a network of another kind. */
+function checkSize(recipe: Recipe, [height, width]: readonly number[], { sampleShape, trainShape }: ImageShapes): void {
+  for (const [shape, images] of [
+    [trainShape, "training images"],
+    [sampleShape, "test images"],
+  ] as const) {
+    const [h, w] = shape.slice(-3);
+    if (h === height && w === width) continue;
+    const size = `[${h}, ${w}]`;
+    throw recipeError(
+      recipe,
+      "model.config.imageSize",
+      `model.config.imageSize is [${height}, ${width}], but the ${images} of ${recipe.data.name} come to ${size} as this recipe reads them. Bring them to the model's size (data.image.resize, data.image.crop, data.augment.randomResizedCrop.size), or make the model for theirs (model.config.imageSize=${size}; its pooling with it)`,
+    );
+  }
 }
 
-/** To one size, the same way for every image. */
-export function fitting({ data: { image } }: Recipe): data.Transform[] {
-  const { resize, crop, interpolation } = image;
-  return [
-    ...(resize === undefined ? [] : [data.resize(resize, { interpolation })]),
-    ...(crop === undefined ? [] : [data.centerCrop(crop)]),
-  ];
+/** How a loader comes to a split's samples: by workers where there are some. */
+function preparing(split: Split, transforms: readonly data.Transform[], workers: SampleWorkers | undefined) {
+  return workers ? { prepare: workers.prepare(split) } : { transforms };
 }
 
-/** What test images go through. */
-export function testTransforms(recipe: Recipe, entry: DatasetEntry): data.Transform[] {
-  return [...fitting(recipe), ...normalisation(entry)];
-}
-
-function trainTransforms(recipe: Recipe, entry: DatasetEntry): data.Transform[] {
-  const { randomResizedCrop, randomCrop, shift, flip, randAugment, colorJitter, randomErasing, trivialAugment } = recipe.data.augment;
-  // RandAugment fills with the mean colour, so that normalised it is zero (timm).
-  const fill = entry.mean.map((m) => Math.round(255 * m));
-  return [
-    ...(randomResizedCrop ? [data.randomResizedCrop(randomResizedCrop)] : fitting(recipe)),
-    ...(randomCrop ? [data.randomCrop(randomCrop)] : []),
-    ...(shift > 0 ? [data.randomShift(shift)] : []),
-    ...(flip > 0 ? [data.randomHorizontalFlip(flip)] : []),
-    ...(randAugment === undefined
-      ? []
-      : [data.randAugment(randAugment, { fill, interpolation: (randomResizedCrop ?? recipe.data.image).interpolation })]),
-    ...(colorJitter ? [data.colorJitter(colorJitter)] : []),
-    ...(trivialAugment ? [data.trivialAugment()] : []),
-    ...normalisation(entry),
-    ...(randomErasing > 0 ? [data.randomErasing({ probability: randomErasing })] : []),
-  ];
-}
-
-function batchTransforms({ data: { augment } }: Recipe): data.BatchTransform[] {
-  const { cutout, mix } = augment;
-  return [...(cutout ? [data.cutout()] : []), ...(mix ? [data.mixup({ ...mix, mixupAlpha: mix.mixup, cutmixAlpha: mix.cutmix })] : [])];
-}
-
-export function testLoader(recipe: Recipe, { entry, test }: SessionData): data.Loader {
-  return new data.Loader(test, { batchSize: recipe.train.evalBatchSize, transforms: testTransforms(recipe, entry) });
+export function testLoader(recipe: Recipe, { entry, test }: SessionData, workers?: SampleWorkers): data.Loader {
+  return new data.Loader(test, { batchSize: recipe.train.evalBatchSize, ...preparing("test", testTransforms(recipe, entry), workers) });
 }
 
 /** Loss settings of the recipe. */
@@ -137,23 +146,29 @@ function optimizerOf(recipe: Recipe, model: nn.Module): optim.Optimizer<{ lr: nu
 }
 
 /** A trainer that stands at the beginning of the run. Random streams: init, shuffle, augment.NAME, dropout. */
-export function buildTrainer(recipe: Recipe, set: SessionData, model: nn.Module, signal: AbortSignal): train.Trainer {
+export function buildTrainer(
+  recipe: Recipe,
+  set: SessionData,
+  model: nn.Module,
+  signal: AbortSignal,
+  workers: SampleWorkers | undefined,
+): train.Trainer {
   const { train: t } = recipe;
   const loader = new data.Loader(set.train, {
     batchSize: t.batchSize,
     shuffle: true,
-    transforms: trainTransforms(recipe, set.entry),
+    ...preparing("train", trainTransforms(recipe, set.entry), workers),
     batchTransforms: batchTransforms(recipe),
   });
   return new train.Trainer({
     model,
     loader,
-    testLoader: testLoader(recipe, set),
+    testLoader: testLoader(recipe, set, workers),
     evalEvery: t.evalEvery,
     optimizer: optimizerOf(recipe, model),
     schedule: { epochs: t.epochs, ...t.schedule, lr: t.optimizer.lr } as optim.Schedule,
     schedulePer: t.schedule.per,
-    epochs: t.epochs,
+    epochs: recipeEpochs(recipe),
     loss: lossOf(recipe),
     clipNorm: t.clipNorm,
     accumulate: t.accumulate,

@@ -47,7 +47,7 @@ export async function openModel(options: TrainedOptions): Promise<TrainedModel> 
 async function openRun({ run, set = [], device, threads }: TrainedOptions) {
   const folder = new RunFolder(run);
   const recipe = await folder.recipe(set);
-  const engine = await startEngine({ device: device ?? recipe.device, threads: threads ?? recipe.threads, seed: recipe.seed });
+  const engine = await startEngine({ device: device ?? recipe.device, threads: threads ?? recipe.threads, seed: recipe.seed }, recipe);
   return { folder, recipe, engine };
 }
 

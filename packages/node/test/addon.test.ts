@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, it, vi } from "vitest";
 import { addonIsas, addonTarget, buildAddon, findAddon } from "../src/addon.ts";
-import { cloneRoot } from "../src/paths.ts";
+import { cloneRoot, userCache } from "../src/paths.ts";
 import { versions } from "../src/versions.ts";
 
 afterEach(() => vi.unstubAllEnvs());
@@ -34,7 +34,11 @@ it("is found in the user's cache by version and processor, for every Node", asyn
   mkdirSync(own, { recursive: true });
   writeFileSync(join(own, "spikeloom.node"), "");
   vi.resetModules();
-  vi.doMock("../src/paths.ts", () => ({ packageRoot: join(cloneRoot() as string, "packages/node"), cloneRoot: () => undefined }));
+  vi.doMock("../src/paths.ts", () => ({
+    userCache,
+    packageRoot: join(cloneRoot() as string, "packages/node"),
+    cloneRoot: () => undefined,
+  }));
   const installed = await import("../src/addon.ts");
   expect(installed.addonTarget()).toBe(join(own, "spikeloom.node"));
   expect(installed.findAddon()).toBe(join(own, "spikeloom.node"));

@@ -98,6 +98,22 @@ describe("train", () => {
     expect((await weights("--seed", "6")).equals(fileBytes(done, "model.safetensors"))).toBe(false);
   });
 
+  it("says of a run that diverged and stayed finite that it did not learn: at its end, in the summary and in the report", async () => {
+    const out = join(folder(), "run");
+    const wild = ["--set", "train.optimizer={ name: sgd, lr: 1e4 }", "--set", "train.schedule={ name: constant, warmupLr: 1 }"];
+    const { code, out: text, err } = await spikeloom("train", recipe, "--out", out, ...wild);
+    expect(code, err).toBe(0);
+    expect(text).toMatch(/\nwarning: the training did not learn: the training loss ended at .* and began at 2\.\d+; the test accuracy/);
+    // Before the first step: a key that does nothing.
+    expect(err).toMatch(/warning: .*tiny\.yml: --set: train\.schedule\.warmupLr has no effect/);
+    const { warnings } = JSON.parse(fileBytes(out, "summary.json").toString());
+    expect(warnings).toEqual([
+      expect.stringMatching(/^the training did not learn/),
+      expect.stringMatching(/train\.schedule\.warmupLr has no effect/),
+    ]);
+    expect(fileBytes(out, "report.html").toString()).toContain("<strong>Warning:</strong> the training did not learn: ");
+  });
+
   it("takes the next free folder below runs/ where none is named, and refuses one that is named and in use", async () => {
     const before = process.cwd();
     process.chdir(folder());
@@ -173,7 +189,9 @@ describe("a run that is stopped", () => {
     const out = copyOfRun();
     const before = fileBytes(out, "model.safetensors");
     const summary = JSON.parse(fileBytes(out, "summary.json").toString());
-    await succeeds("train", "--resume", out);
+    const resumed = await spikeloom("train", "--resume", out);
+    expect(resumed.code).toBe(0);
+    expect(resumed.err).toContain("this run was finished already, after 1 epoch: nothing is trained, its results are made again");
     expect(fileBytes(out, "model.safetensors").equals(before)).toBe(true);
     expect(JSON.parse(fileBytes(out, "summary.json").toString())).toMatchObject({
       testAccuracy: summary.testAccuracy,
@@ -211,6 +229,18 @@ describe("eval and measure", () => {
     expect(text).toContain(`accuracy ${(last.testAccuracy * 100).toFixed(2)} %`);
     expect(text).toContain("true \\ predicted");
     expect(json(await succeeds("eval", done, "--json", "--set", "data.testLimit=30")).samples).toBe(30);
+  });
+
+  it("of the last checkpoint, which names its classes as the final weights do", async () => {
+    const { metadata } = safetensors.decode(fileBytes(done, "last.safetensors"));
+    const { format: _, ...notes } = safetensors.decode(fileBytes(done, "model.safetensors")).metadata;
+    expect(metadata).toMatchObject(notes);
+    expect(JSON.parse(notes.classes as string).length).toBe(10);
+    const expected = json(await succeeds("eval", done, "--json"));
+    expect(json(await succeeds("eval", done, "--json", "--weights", "last"))).toMatchObject({
+      classes: expected.classes,
+      loss: expected.loss,
+    });
   });
 
   it("of a run that is not done uses its checkpoint", async () => {
@@ -343,6 +373,15 @@ describe("wrong input", () => {
     expect(await train("--set", "model.config.embedDims=12")).toContain("embedDims must be a multiple of 8");
     expect(await train("--set", "model.config.inChannels=3")).toContain("train one that fits the data (model.config.inChannels=1)");
     expect(await train("--set", "model.config.numClasses=100")).toContain("train one that fits the data (model.config.numClasses=10)");
+    expect(await train("--set", "model.config.imageSize=[32, 32]")).toContain(
+      "--set: model.config.imageSize is [32, 32], but the training images of mnist come to [28, 28] as this recipe reads them.",
+    );
+    expect(await train("--set", "data.augment.randomResizedCrop={ size: 20 }")).toMatch(
+      /tiny\.yml: line 3: model\.config\.imageSize is \[28, 28\], but the training images of mnist come to \[20, 20\]/,
+    );
+    expect(await train("--set", "data.image.crop=24", "--set", "data.augment.randomResizedCrop={ size: 28 }")).toContain(
+      "but the test images of mnist come to [24, 24]",
+    );
     expect(await fails("train", join(folder(), "none.yml"))).toContain("cannot read recipe");
     const broken = join(folder(), "broken.yml");
     writeFileSync(broken, "model: [1,\n");

@@ -2,7 +2,7 @@
 import { totalmem } from "node:os";
 import { SpikeloomError, type train } from "spikeloom";
 import { expect, it } from "vitest";
-import { checkMemory, machineMemory, memoryLine } from "../src/memory.ts";
+import { checkMemory, machineMemory, memoryBudget, memoryLine, sizeBytes } from "../src/memory.ts";
 import { parseRecipe } from "../src/recipe.ts";
 
 const GIB = 2 ** 30;
@@ -23,6 +23,23 @@ it("knows what the machine has", () => {
 
 it("says what the run takes", () => {
   expect(memoryLine(estimate(1))).toBe("96\u202f082 parameters (375.3 KiB), optimiser 1.1 MiB, about 1.3 GiB of memory in all");
+});
+
+it("says which parts are run again", () => {
+  expect(memoryLine({ ...estimate(1), recomputed: ["block.0", "block.1"] })).toMatch(
+    /; to fit, backward runs these again: block.0, block.1$/,
+  );
+});
+
+it("takes a budget as a size", () => {
+  expect(["500 MB", "2GiB", "1.5 kB"].map(sizeBytes)).toEqual([5e8, 2 ** 31, 1500]);
+  expect(["500", "MB", "1 TB", "auto"].map(sizeBytes)).toEqual([undefined, undefined, undefined, undefined]);
+  expect(memoryBudget("auto")).toBe(machineMemory());
+  expect(memoryBudget("1 GiB")).toBe(GIB);
+  const set = (memory: string) =>
+    parseRecipe("model: { name: a }\ndata: { name: b }\ntrain: { epochs: 1 }", "a.yml", [`train.memory=${memory}`]);
+  expect(set("64 MB").train.memory).toBe("64 MB");
+  expect(() => set("64")).toThrow(/train.memory.*"auto", or a size such as "500 MB"/s);
 });
 
 it("lets pass what fits", () => {

@@ -9,7 +9,8 @@ import { createPredictor } from "../src/prediction.ts";
 import { readInput } from "../src/prediction-input.ts";
 import { parseRecipe, recipeToYaml } from "../src/recipe.ts";
 import { RunFolder } from "../src/run-folder.ts";
-import { testLoader, testTransforms } from "../src/session.ts";
+import { testTransforms } from "../src/samples.ts";
+import { testLoader } from "../src/session.ts";
 import { openTrained, type TrainedModel } from "../src/trained.ts";
 import { fails, folder, smallMnist, smallRecipe, spikeloom, succeeds } from "./support.ts";
 

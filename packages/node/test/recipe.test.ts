@@ -2,9 +2,10 @@
 import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { SpikeloomError } from "spikeloom";
+import { optim, SpikeloomError } from "spikeloom";
 import { describe, expect, it } from "vitest";
-import { durationSeconds, loadRecipe, parseRecipe, recipeToYaml } from "../src/recipe.ts";
+import { durationSeconds, loadRecipe, parseRecipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../src/recipe.ts";
+import { knownNames } from "../src/session.ts";
 
 const MINIMAL = `model:
   name: sdt-v1/mnist
@@ -34,7 +35,7 @@ describe("a recipe that is right", () => {
       saveEvery: 1,
     });
     expect(recipe.train.optimizer).toEqual({ name: "adamw", lr: 1e-3, weightDecay: 0.01, betas: [0.9, 0.999], eps: 1e-8 });
-    expect(recipe.train.schedule).toEqual({ name: "cosine", warmupEpochs: 0, warmupLr: 0, minLr: 0, per: "step" });
+    expect(recipe.train.schedule).toEqual({ name: "cosine", warmupEpochs: 0, warmupLr: 0, minLr: 0, cooldownEpochs: 0, per: "step" });
     expect(recipe.train.loss).toEqual({ base: "ce" });
     expect(recipe.data.augment.flip).toBe(0);
     expect(parseRecipe(MINIMAL, "r.yml", ["data.augment.mix={mixup: 0.5}"]).data.augment.mix).toEqual({
@@ -171,4 +172,76 @@ describe("a wrong recipe", () => {
 it("durations are minutes, or carry their unit", () => {
   expect([1, "90s", "5m", " 1.5 h", "2"].map(durationSeconds)).toEqual([60, 90, 300, 5400, 120]);
   expect([0, -1, "", "5d", "m", Number.NaN].map(durationSeconds)).toEqual(Array(6).fill(undefined));
+});
+
+describe("keys that do nothing", () => {
+  const known = { isEvents: (name: string) => name === "cifar10-dvs" };
+  const EVENTS = MINIMAL.replace("name: mnist", "name: cifar10-dvs");
+
+  it.each([
+    ["data.timeSteps=10", "data.timeSteps has no effect on mnist: it is for event recordings, and these are images."],
+    ["data.splitBy=time", "data.splitBy has no effect on mnist"],
+    ["train.loss.targetThreshold=0.2", "train.loss.targetThreshold has no effect on cross-entropy: set train.loss.base=bce"],
+  ])("are a mistake where the data or the loss has no use for them: %s", (set, expected) => {
+    expect(problem(MINIMAL, [set], known)).toContain(`r.yml: --set: ${expected}`);
+  });
+
+  it("are a mistake with their line, and none with the data that they are for", () => {
+    const lines = "data:\n  name: DATA\n  timeSteps: 4\n  splitBy: time\n";
+    const of = (name: string) => MINIMAL.replace("data: { name: mnist }\n", lines.replace("DATA", name));
+    expect(problem(of("mnist"), [], known)).toMatch(/^r\.yml: 2 mistakes\n {2}line 5: data\.timeSteps .*\n {2}line 6: data\.splitBy/);
+    expect(parseRecipe(of("cifar10-dvs"), "r.yml", [], known).data).toMatchObject({ timeSteps: 4, splitBy: "time" });
+    expect(problem(EVENTS, ["data.augment.randAugment=rand-m9"], known)).toContain(
+      "data.augment.randAugment cannot be used with cifar10-dvs",
+    );
+    expect(problem(EVENTS, ["data.augment.colorJitter={ hue: 0.1 }"], known)).toContain("data.augment.colorJitter cannot be used");
+  });
+
+  const warnings = (...lines: string[]) => recipeWarnings(parseRecipe(`${MINIMAL}${lines.map((l) => `  ${l}\n`).join("")}`, "r.yml"));
+
+  it.each([
+    [
+      "schedule: { name: multistep, milestones: [1, 2, 150] }",
+      "r.yml: line 6: train.schedule.milestones = [1, 2, 150]: 2 and 150 are never reached in a run of 2 epochs (train.epochs)",
+    ],
+    ["schedule: { warmupEpochs: 2 }", "r.yml: line 6: train.schedule.warmupEpochs = 2 never ends in a run of 2 epochs"],
+    ["schedule: { warmupLr: 0.1 }", "r.yml: line 6: train.schedule.warmupLr has no effect without train.schedule.warmupEpochs"],
+    ["schedule: { name: step }", "r.yml: line 6: train.schedule.decayEpochs = 30 is never reached"],
+  ])("are told where the run is too short for them: %s", (line, expected) => {
+    expect(warnings(line)).toEqual([expect.stringContaining(expected)]);
+  });
+
+  it("are none where the run is long enough", () => {
+    expect(warnings("schedule: { name: multistep, milestones: [1, 1.5], warmupEpochs: 0.5, warmupLr: 0.1 }")).toEqual([]);
+    const mix = (off: number) =>
+      recipeWarnings(parseRecipe(MINIMAL, "r.yml", [`data.augment.mix={ mixup: 1, offEpoch: ${off} }`, "train.schedule.cooldownEpochs=2"]));
+    expect(mix(3)).toEqual([]);
+    expect(mix(4)).toEqual([expect.stringContaining("r.yml: --set: data.augment.mix.offEpoch = 4 is never reached")]);
+  });
+});
+
+it("a wrong setting of the model is told with its line", () => {
+  const source = "model:\n  name: sdt-v1\n  config:\n    T: 4\n    pooling: 1010\ndata: { name: mnist }\ntrain: { epochs: 1 }\n";
+  expect(problem(source, [], knownNames)).toBe(
+    'r.yml: line 5: model.config.pooling: sdt-v1 config: pooling must be four characters "0" or "1", found 1010',
+  );
+  expect(problem(source.replace("pooling: 1010", "poolings: x"), [], knownNames)).toContain(
+    'r.yml: line 5: model.config.poolings: model sdt-v1: unknown setting "poolings", did you mean "pooling"?',
+  );
+  expect(problem(source.replace("pooling: 1010", "depths: 1"), ["model.config.depths=0"], knownNames)).toContain(
+    "r.yml: --set: model.config.depths: sdt-v1 config: depths must be a positive integer, found 0",
+  );
+});
+
+it("epochs of cool-down come after train.epochs, and change no rate before", async () => {
+  const path = join(import.meta.dirname, "../../../recipes/cifar10.yml");
+  const recipe = await loadRecipe(path, [], knownNames);
+  expect([recipe.train.epochs, recipeEpochs(recipe)]).toEqual([300, 310]);
+  const schedule = { ...recipe.train.schedule, epochs: recipe.train.epochs, lr: recipe.train.optimizer.lr };
+  // As the official configuration gives them to timm: warm-up from 1e-6, then the cosine of 300 epochs, then its end.
+  const rate = (t: number) => optim.lrAt(schedule as optim.Schedule, t);
+  expect(rate(0)).toBe(1e-6);
+  expect(rate(20)).toBeCloseTo(1e-5 + 0.5 * (3e-4 - 1e-5) * (1 + Math.cos((Math.PI * 20) / 300)), 12);
+  expect([300, 305, 309].map(rate)).toEqual([1e-5, 1e-5, 1e-5]);
+  expect(problem(MINIMAL, ["train.schedule={ name: constant, cooldownEpochs: 1 }"])).toContain("train.schedule.cooldownEpochs is no key");
 });

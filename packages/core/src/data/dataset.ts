@@ -25,6 +25,8 @@ export interface Dataset {
   readonly classNames?: readonly string[] | undefined;
   /** `get` gives promises, and several may be under way: the loader asks ahead. */
   readonly concurrent?: boolean | undefined;
+  /** Where sample `index` comes from, such as a file's path, for messages. */
+  nameOf?(index: number): string;
   /** Sample `index`, 0 <= index < length. What it holds may be shared: a transform makes a new one. */
   get(index: number): Sample | Promise<Sample>;
 }
@@ -109,7 +111,10 @@ export class ArrayDataset implements Dataset {
 export function firstOf(dataset: Dataset, length: number): Dataset {
   if (length >= dataset.length) return dataset;
   const { classes, classNames, concurrent } = dataset;
-  return { length, classes, classNames, concurrent, get: (index) => dataset.get(index) };
+  return {
+    ...{ length, classes, classNames, concurrent, get: (index) => dataset.get(index) },
+    ...(dataset.nameOf && { nameOf: (index) => (dataset as Required<Dataset>).nameOf(index) }),
+  };
 }
 
 /**

@@ -15,4 +15,5 @@ export { cutout, flipRoll, trivialAugment } from "./events/augment.ts";
 export * as events from "./events/index.ts";
 export { readIdx } from "./idx.ts";
 export { type Batch, Loader, type LoaderOptions, type LoaderState } from "./loader.ts";
+export { type Prepare, preparer } from "./preparer.ts";
 export * from "./transforms/index.ts";

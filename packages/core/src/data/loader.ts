@@ -8,11 +8,12 @@
 import { checkOptions, kindOf } from "../runtime/check.ts";
 import { randomness } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import type { Rng, Stream } from "../runtime/random.ts";
+import type { Rng } from "../runtime/random.ts";
 import { detachedScope, keep } from "../tensor/scope.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { atMost } from "./at-most.ts";
 import type { BatchTransform, Dataset, Sample, Transform } from "./dataset.ts";
+import { BLOCKS_A_DRAW, type Prepare, placed, preparer, streamNames } from "./preparer.ts";
 
 export interface LoaderOptions {
   readonly batchSize: number;
@@ -24,7 +25,12 @@ export interface LoaderOptions {
   readonly transforms?: readonly Transform[] | undefined;
   /** Applied to each whole batch, in this order. */
   readonly batchTransforms?: readonly BatchTransform[] | undefined;
-  /** Batches that are fetched ahead from a dataset on disk. Default 2. */
+  /**
+   * Where samples come from, transforms applied, in place of the dataset and `transforms` on this thread: workers that have a `preparer` of
+   * the same. All samples of the batches that are fetched ahead are asked for at once.
+   */
+  readonly prepare?: Prepare | undefined;
+  /** Batches that are fetched ahead from a dataset on disk, or from `prepare`. Default 2. */
   readonly prefetch?: number | undefined;
   /** Where draws come from; the engine's generator (its seed is that of `init`) where not given. */
   readonly rng?: Rng | undefined;
@@ -61,10 +67,8 @@ interface Fetched {
   indices: Int32Array;
 }
 
-// Blocks (of four words) of a stream that an epoch's order, a sample's or a batch's draws may take, far more than they need: a
-// sample that erases all of 1024 x 1024 x 3 values takes 1.6 million. 2^53 blocks are then enough for 2^32 samples in all epochs.
+/** Blocks of the stream "shuffle" that an epoch's order may take, far more than it needs. */
 const BLOCKS_AN_EPOCH = 2 ** 32;
-const BLOCKS_A_DRAW = 2 ** 21;
 /** Samples of a concurrent dataset that are fetched at a time. */
 const CONCURRENT = 8;
 
@@ -86,10 +90,11 @@ export class Loader implements AsyncIterable<Batch> {
   #batch = 0;
   #order: { epoch: number; indices: Int32Array } | undefined;
   #looping = false;
+  readonly #prepare: Prepare;
+  readonly #concurrent: boolean;
   /** Names of the transforms' streams: a second one of a name has its own. */
-  readonly #streams: readonly string[];
   readonly #batchStreams: readonly string[];
-  readonly #limit = atMost(CONCURRENT);
+  readonly #limit: <T>(task: () => Promise<T>) => Promise<T>;
 
   /** @throws SpikeloomError for a batch size that does not fit the dataset */
   constructor(dataset: Dataset, options: LoaderOptions) {
@@ -97,10 +102,16 @@ export class Loader implements AsyncIterable<Batch> {
       throw new SpikeloomError(
         `Loader: expected a dataset { length >= 1, classes, get(index) }, found ${kindOf(dataset)}${typeof dataset?.get === "function" ? ` of length ${dataset.length}` : ""}.`,
       );
-    checkOptions("Loader", options, ["batchSize", "shuffle", "dropLast", "transforms", "batchTransforms", "prefetch", "rng"]);
+    checkOptions("Loader", options, ["batchSize", "shuffle", "dropLast", "transforms", "batchTransforms", "prepare", "prefetch", "rng"]);
     for (const transform of [...(options.transforms ?? []), ...(options.batchTransforms ?? [])])
       if (typeof transform?.apply !== "function" || typeof transform.name !== "string")
         throw new SpikeloomError(`Loader: expected transforms { name, apply }, found ${kindOf(transform)}.`);
+    if (options.prepare !== undefined && (typeof options.prepare !== "function" || options.transforms?.length))
+      throw new SpikeloomError(
+        typeof options.prepare === "function"
+          ? "Loader: expected transforms or prepare, which applies them, found both."
+          : `Loader: expected prepare as a function of a sample's number and the epoch, found ${kindOf(options.prepare)}.`,
+      );
     const { batchSize, dropLast = false, prefetch = 2 } = options;
     if (!Number.isSafeInteger(batchSize) || batchSize < 1)
       throw new SpikeloomError(`Loader: expected batchSize as a whole number >= 1, found ${batchSize}.`);
@@ -112,9 +123,11 @@ export class Loader implements AsyncIterable<Batch> {
     this.batchSize = batchSize;
     this.batches = dropLast ? Math.floor(dataset.length / batchSize) : Math.ceil(dataset.length / batchSize);
     this.#options = options;
-    this.#streams = streamNames(options.transforms ?? []);
     this.#batchStreams = streamNames(options.batchTransforms ?? []);
     this.#rng = options.rng ?? randomness();
+    this.#prepare = options.prepare ?? preparer(dataset, options.transforms ?? [], this.#rng);
+    this.#concurrent = options.prepare !== undefined || dataset.concurrent === true;
+    this.#limit = options.prepare ? (task) => task() : atMost(CONCURRENT);
   }
 
   /** Epochs finished. An epoch is finished when its loop has asked for a batch beyond the last. */
@@ -140,7 +153,7 @@ export class Loader implements AsyncIterable<Batch> {
 
   async *#loop(): AsyncGenerator<Batch, void, undefined> {
     // Batches under way, the next one first. Only a dataset that gives promises gains from being asked ahead.
-    const ahead = this.dataset.concurrent ? (this.#options.prefetch ?? 2) : 0;
+    const ahead = this.#concurrent ? (this.#options.prefetch ?? 2) : 0;
     const coming: Promise<Fetched>[] = [];
     while (this.#batch < this.batches) {
       const start = performance.now();
@@ -229,7 +242,6 @@ export class Loader implements AsyncIterable<Batch> {
   }
 
   async #collate(epoch: number, indices: Int32Array): Promise<Fetched> {
-    const { transforms = [] } = this.#options;
     const { dataset } = this;
     const count = indices.length;
     const labels = new Int32Array(count);
@@ -237,10 +249,6 @@ export class Loader implements AsyncIterable<Batch> {
     let sampleShape: readonly number[] = [];
     const put = (sample: Sample, i: number): void => {
       const index = indices[i] as number;
-      for (const [t, transform] of transforms.entries()) {
-        const place = (epoch * dataset.length + index) * BLOCKS_A_DRAW;
-        sample = transform.apply(sample, placed(this.#rng, this.#streams[t] as string, place));
-      }
       if (!isSample(sample ?? undefined))
         throw new SpikeloomError(
           `Loader: expected sample ${index} as { data, shape, label } with a Uint8Array or Float32Array of as many values as the shape [H, W, C] or [T, H, W, C] has, found ${kindOf(sample)}${sample?.shape ? ` with ${kindOf(sample.data)} and the shape [${Array.from(sample.shape).join(", ")}]` : ""}.`,
@@ -259,22 +267,17 @@ export class Loader implements AsyncIterable<Batch> {
       labels[i] = label;
       scatter(data, x, i, count, shape);
     };
-    if (dataset.concurrent) {
+    if (this.#concurrent) {
       // Each is transformed as it arrives, and few are under way: whole photographs would fill the memory.
-      await Promise.all(Array.from(indices, (index, i) => this.#limit(async () => put(await dataset.get(index), i))));
+      await Promise.all(Array.from(indices, (index, i) => this.#limit(async () => put(await this.#prepare(index, epoch), i))));
     } else
       for (let i = 0; i < count; i++) {
-        const sample = dataset.get(indices[i] as number);
+        const sample = this.#prepare(indices[i] as number, epoch);
         put(sample instanceof Promise ? await sample : sample, i);
       }
     const shape = sampleShape.length === 4 ? [sampleShape[0] as number, count, ...sampleShape.slice(1)] : [count, ...sampleShape];
     return { x: x ?? new Float32Array(0), shape, soft: undefined, labels, indices };
   }
-}
-
-/** A stream of its own standing at `block` of the named stream. */
-function placed(rng: Rng, name: string, block: number): Stream {
-  return rng.stream(name).at(block);
 }
 
 /** Sample `i` into its place of a batch: [B, ...], or [T, B, ...] for frames. Bytes become 0..1. */
@@ -301,14 +304,4 @@ function onDevice({ x, shape, soft, labels, indices }: Fetched): Batch {
 function isSample({ data, shape }: Partial<Sample> = {}): boolean {
   if (!(data instanceof Uint8Array || data instanceof Float32Array) || !Array.isArray(shape)) return false;
   return (shape.length === 3 || shape.length === 4) && shape.reduce((a, b) => a * b, 1) === data.length;
-}
-
-/** `augment.NAME` of each, numbered from the second of a name on. */
-function streamNames(transforms: readonly { readonly name: string }[]): string[] {
-  const seen = new Map<string, number>();
-  return transforms.map(({ name }) => {
-    const n = (seen.get(name) ?? 0) + 1;
-    seen.set(name, n);
-    return n === 1 ? `augment.${name}` : `augment.${name}#${n}`;
-  });
 }

@@ -1,5 +1,13 @@
 /** Firing rates, synaptic operations, energy by named conventions, footprint, and the time of each kernel: the `measure` namespace. */
-export { type KernelProfile, type KernelTime, profileKernels } from "../runtime/profile.ts";
+export {
+  type KernelCall,
+  type KernelProfile,
+  KernelRecorder,
+  type KernelSpan,
+  type KernelTime,
+  profileKernels,
+  traceKernels,
+} from "../runtime/profile.ts";
 export * from "./energy.ts";
 export { FiringMeter, type FiringOptions, type FiringRate, firingOf, firingRates } from "./firing.ts";
 export * from "./footprint.ts";

@@ -6,7 +6,8 @@ import { Conv1d } from "../nn/conv.ts";
 import { Linear } from "../nn/linear.ts";
 import type { Module } from "../nn/module.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { Neuron } from "../spiking/neurons.ts";
+import { type SpikeFormat, Tensor } from "../tensor/tensor.ts";
 import { type Clock, divide, type Geometry, geometryOf, isWeightLayer, type WeightLayer } from "./geometry.ts";
 import { type Inputs, type Listener, walk } from "./walk.ts";
 
@@ -99,8 +100,8 @@ export class OperationCounter implements Listener {
   #calls: Call[] = [];
   #samples = 0;
   #steps = 1;
-  /** D of spikes that are packed in so many planes at such a scale. */
-  readonly #levels = new Map<string, number>();
+  /** D of spikes by their format: every call of a neuron makes one of its own, which pooling, reshaping and masking hand on. */
+  readonly #levels = new WeakMap<SpikeFormat, number>();
 
   constructor(options: OperationOptions = {}) {
     this.#options = options;
@@ -108,13 +109,13 @@ export class OperationCounter implements Listener {
 
   module(name: string, m: Module, x: unknown, output: unknown): void {
     if (!(output instanceof Tensor)) return;
-    if (output.spikes) {
-      const { settings } = m as { settings?: { levels?: number } };
-      if (settings?.levels) this.#levels.set(JSON.stringify(output.spikes), settings.levels);
+    if (m instanceof Neuron && output.spikes) {
+      const levels = levelsOf(m);
+      if (levels) this.#levels.set(output.spikes, levels);
     }
     if (!isWeightLayer(m) || !(x instanceof Tensor)) return;
     const format = x.spikes;
-    const levels = format ? (this.#levels.get(JSON.stringify(format)) ?? 2 ** format.planes - 1) : 1;
+    const levels = format ? (this.#levels.get(format) ?? 2 ** format.planes - 1) : 1;
     this.#calls.push({
       ...{ m, name, levels, spikes: format !== null, unit: format?.scale ?? 1 },
       ...countInputs(x, geometryOf(m, x, output)),
@@ -122,11 +123,12 @@ export class OperationCounter implements Listener {
   }
 
   batch(input: Tensor, clock: Clock | undefined): void {
-    const calls = this.#calls;
+    const made = this.#calls;
     this.#calls = [];
-    const first = calls[0];
-    if (!first) throw new SpikeloomError("measure: the model ran no convolution or linear layer");
-    const known = clockOf(input, calls, clock, this.#options.timeSteps);
+    if (!made.length) throw new SpikeloomError("measure: the model ran no convolution or linear layer");
+    const known = clockOf(input, made, clock, this.#options.timeSteps);
+    const calls = stepwise(made, known);
+    const first = calls[0] as Call;
     this.#samples += known.samples;
     this.#steps = Math.max(this.#steps, known.steps);
     const still = this.#options.still ?? isStill(input, first, known);
@@ -154,6 +156,15 @@ export class OperationCounter implements Listener {
   }
 }
 
+/** D of a neuron, or of the one that a recurrent layer runs step by step. */
+function levelsOf(m: Neuron): number | undefined {
+  for (const [, part] of m.namedModules()) {
+    const { settings } = part as { settings?: { levels?: number } };
+    if (settings?.levels) return settings.levels;
+  }
+  return undefined;
+}
+
 /** T and B: from a neuron; else told; else from the input or from the first layer whose input has both axes. */
 function clockOf(input: Tensor, calls: readonly Call[], clock: Clock | undefined, given: number | undefined): Clock {
   if (clock && (given === undefined || clock.steps === given)) return clock;
@@ -164,6 +175,39 @@ function clockOf(input: Tensor, calls: readonly Call[], clock: Clock | undefined
   }
   const two = calls.find((c) => c.leading.length > 1 && (c.spikes || c.g.axes > 1));
   return two ? { steps: two.leading[0] as number, samples: two.leading[1] as number } : { steps: 1, samples: calls[0]?.leading[0] ?? 1 };
+}
+
+/** Calls with those of a layer that runs step by step, as one inside a recurrent neuron does, as one call over T. */
+function stepwise(calls: readonly Call[], { steps, samples }: Clock): Call[] {
+  const all = new Map<WeightLayer, Call[]>();
+  for (const call of calls) all.set(call.m, [...(all.get(call.m) ?? []), call]);
+  const isStep = ({ leading: [first, second] }: Call) =>
+    first === 1 && second !== undefined ? second === samples : first === samples && !(first === steps && second === samples);
+  return calls.flatMap((call) => {
+    const own = all.get(call.m) as Call[];
+    if (steps === 1 || own.length !== steps || !own.every(isStep)) return [call];
+    if (call !== own[0]) return [];
+    const { leading } = call;
+    const together: Call = {
+      ...(own.at(-1) as Call),
+      leading: [steps, ...(leading[0] === 1 && leading.length > 1 ? leading.slice(1) : leading)],
+      levels: Math.max(...own.map((c) => c.levels)),
+      ternary: own.every((c) => c.ternary),
+      size: own.reduce((n, c) => n + c.size, 0),
+      byFirst: Float64Array.from(own, (c) => c.byFirst.reduce((a, b) => a + b, 0)),
+      byPlace: call.byPlace.slice(),
+      sums: call.sums.slice(),
+    };
+    for (const { byPlace, sums } of own.slice(1)) {
+      addTo(together.byPlace, byPlace);
+      addTo(together.sums, sums);
+    }
+    return [together];
+  });
+}
+
+function addTo(into: Float64Array, from: Float64Array): void {
+  for (let i = 0; i < into.length; i++) into[i] = (into[i] as number) + (from[i] as number);
 }
 
 /** A still image is repeated on its way to the first layer: there are T times more values than in the input. */
@@ -183,12 +227,9 @@ function merge(entry: Entry, call: Call, clock: Entry["clock"], perStep: Float64
   entry.clock.samples += clock.samples;
   entry.size += call.size;
   entry.ternary &&= call.ternary;
-  for (const [into, from] of [
-    [entry.perStep, perStep],
-    [entry.byPlace, call.byPlace],
-    [entry.sums, call.sums],
-  ] as const)
-    for (let i = 0; i < into.length; i++) into[i] = (into[i] as number) + (from[i] as number);
+  addTo(entry.perStep, perStep);
+  addTo(entry.byPlace, call.byPlace);
+  addTo(entry.sums, call.sums);
 }
 
 function countInputs(x: Tensor, g: Geometry) {

@@ -1,6 +1,6 @@
 /** The zoo: every system with its named configurations; models are made by name. */
 import type { Module } from "../nn/module.ts";
-import { nearest, SpikeloomError } from "../runtime/error.ts";
+import { nearest, SettingError, SpikeloomError } from "../runtime/error.ts";
 import { sdtV1 } from "./sdt-v1/index.ts";
 import type { System } from "./system.ts";
 
@@ -49,7 +49,8 @@ export function resolveModel(
   for (const key of Object.keys(overrides))
     if (!Object.hasOwn(base, key)) {
       const near = nearest(key, Object.keys(base));
-      throw new SpikeloomError(
+      throw new SettingError(
+        key,
         `model ${name}: unknown setting "${key}"${near ? `, did you mean "${near}"?` : ""} (one of ${Object.keys(base).join(", ")})`,
       );
     }

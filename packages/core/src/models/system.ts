@@ -30,6 +30,8 @@ export interface System<C = Record<string, unknown>> {
   /** Where it was published. */
   paper: string;
   configs: Readonly<Record<string, C>>;
+  /** Look at a configuration without building anything. @throws SettingError naming the setting that is wrong */
+  check(config: C): void;
   /** @throws SpikeloomError for a wrong configuration. */
   build(config: C): Module;
   /** What each block attends to, where the system has spiking attention. */

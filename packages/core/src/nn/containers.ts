@@ -29,6 +29,22 @@ abstract class List extends Module {
   }
 }
 
+/**
+ * Run modules one after the other, each on the result of the one before, and free each result that nothing needs any more at once, not only
+ * when the caller's forward returns.
+ */
+export function inTurn(modules: readonly Module[], x: Tensor): Tensor {
+  expectList("inTurn", "the modules", modules);
+  let h = x;
+  for (const [i, m] of modules.entries()) {
+    if (!(m instanceof Module)) wrong("inTurn", `module ${i}`, "a Module, such as new nn.ReLU()", kindOf(m));
+    const next = m.forward(h) as Tensor;
+    if (h !== x && h !== next && !h.kept) h.dispose();
+    h = next;
+  }
+  return h;
+}
+
 /** Modules that run one after the other, each on the result of the one before. */
 export class Sequential extends List {
   constructor(...modules: Module[]) {
@@ -36,9 +52,7 @@ export class Sequential extends List {
   }
 
   forward(x: Tensor): Tensor {
-    let h = x;
-    for (const m of this.modules) h = m.forward(h) as Tensor;
-    return h;
+    return inTurn(this.modules, x);
   }
 }
 

@@ -12,7 +12,7 @@ export {
   maxPool2d,
 } from "../tensor/ops/pool.ts";
 export type { Pair } from "../tensor/ops/window.ts";
-export { ModuleList, Sequential } from "./containers.ts";
+export { inTurn, ModuleList, Sequential } from "./containers.ts";
 export { Conv1d, Conv2d, type ConvOptions } from "./conv.ts";
 export * as init from "./init.ts";
 export { Embedding, Linear } from "./linear.ts";

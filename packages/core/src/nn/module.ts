@@ -11,6 +11,7 @@ import { device, retain } from "../runtime/engine.ts";
 import { nearest, SpikeloomError } from "../runtime/error.ts";
 import { scope } from "../tensor/scope.ts";
 import { expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../tensor/shape.ts";
+import { checkpoint, isRecomputing } from "../tensor/tape.ts";
 import { type DType, expectTensor, Tensor, tensor } from "../tensor/tensor.ts";
 
 /** How PyTorch's tensor of shape `shape` maps to ours: permute its axes by `axes`, then reshape. */
@@ -80,6 +81,11 @@ export function withForwardHook<R>(hook: ForwardHook, fn: () => R): R {
 
 export abstract class Module {
   training = true;
+  /**
+   * Save nothing inside this module for backward but its inputs, and run its forward again there (gradient checkpointing; `checkpoint` as a
+   * switch). Results are the same to the last bit; for modules whose inputs are tensors and whose output is one.
+   */
+  recompute = false;
 
   constructor() {
     const own = this.forward;
@@ -87,8 +93,10 @@ export abstract class Module {
       configurable: true,
       value: (...inputs: unknown[]) =>
         scope(() => {
-          const output = (own as (...inputs: unknown[]) => unknown).apply(this, inputs);
-          for (const hook of hooks) hook(this, inputs, output);
+          const run = (...given: unknown[]) => (own as (...inputs: unknown[]) => unknown).apply(this, given);
+          const output = this.recompute ? checkpoint(run as (...x: Tensor[]) => Tensor, ...(inputs as Tensor[])) : run(...inputs);
+          // Who listens has heard it.
+          if (!isRecomputing()) for (const hook of hooks) hook(this, inputs, output);
           return output;
         }),
     });
@@ -145,6 +153,14 @@ export abstract class Module {
 
   eval(): this {
     return this.train(false);
+  }
+
+  /**
+   * The parts that are worth running again to save memory (`recompute`), in the order in which they run: a network's blocks. Those of the parts
+   * below, unless a module names others.
+   */
+  recomputable(): Module[] {
+    return [...this.children()].flatMap(([, child]) => child.recomputable());
   }
 
   /** The training flags of this module and all below, as a function that puts them back. */

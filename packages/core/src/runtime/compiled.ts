@@ -39,7 +39,7 @@ export abstract class CompiledDevice implements Device {
     if (!place) {
       const { used, reserved } = this.memory();
       throw new SpikeloomError(
-        `out of memory on device ${this.name}: ${mib(bytes)} more asked for, ${mib(used)} in use, ${mib(reserved)} reserved. Use a smaller batch, fewer time steps, or checkpoint() parts of the model`,
+        `out of memory on device ${this.name}: ${mib(bytes)} more asked for, ${mib(used)} in use, ${mib(reserved)} with the gaps between. Use a smaller batch, fewer time steps, or checkpoint() parts of the model`,
       );
     }
     return { type, length, slab: place.slab, address: this.slab(place.slab).base + place.offset, refs: 1, version: 0 };

@@ -22,6 +22,8 @@ export interface Storage {
   refs: number;
   /** Raised by every change in place; see the tape. */
   version: number;
+  /** Of spikes: the set bits, once a device has counted them. */
+  counted?: { on: Device; bits: number };
 }
 
 /** Arguments of kernel K: a storage (or null where optional) for each pointer, a number for the rest. */
@@ -44,7 +46,7 @@ export interface Device {
   view(storage: Storage): TypedArray;
   /** Run a kernel to its end. `tiles` from `tilesFor`. */
   run<K extends KernelName>(kernel: K, args: KernelArgs<K>, tiles: number): void;
-  /** Bytes in use by live storages, the most there ever were, and bytes reserved from the system. */
+  /** Bytes in use by live storages, the most there ever were, and bytes that the system has to back for them, gaps included. */
   memory(): { used: number; peak: number; reserved: number };
   /** Stop threads and drop memory. The device is unusable afterwards. */
   close(): void;

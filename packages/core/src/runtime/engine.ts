@@ -7,6 +7,7 @@ import { nearest, SpikeloomError } from "./error.ts";
 import { environment, nodeBuiltin, processors } from "./host.ts";
 import { checkImplementations, forceImplementations, type ImplementationChoice, parseImplementations } from "./implementations.ts";
 import { createNative } from "./native.ts";
+import { checkPrecision, type MatmulPrecision, matmulPrecision, setMatmulPrecision } from "./precision.ts";
 import { Rng } from "./random.ts";
 import { createReference } from "./reference.ts";
 import { createWasm } from "./wasm.ts";
@@ -24,6 +25,11 @@ export interface InitOptions {
   isa?: string | undefined;
   /** Implementations to force where an operation has several. SPIKELOOM_IMPLEMENTATIONS forces them too. */
   implementations?: ImplementationChoice | undefined;
+  /**
+   * Precision of products on machines with matrix units (AMX), by PyTorch's names: `highest` (default) is float32's, `high` about
+   * 2e-6, `medium` bf16's. Elsewhere all three are float32. SPIKELOOM_MATMUL_PRECISION forces it.
+   */
+  matmulPrecision?: MatmulPrecision | undefined;
 }
 
 /** What `init` chose. */
@@ -32,11 +38,15 @@ export interface EngineInfo {
   isa: string;
   threads: number;
   seed: number;
+  matmulPrecision: MatmulPrecision;
 }
 
 const DEVICES = ["reference", "wasm", "native", "auto"] as const;
 
 const MAX_THREADS = 256;
+
+/** Those that an addon may have. */
+const INSTRUCTION_SETS: readonly string[] = ["amx", "avx512", "avx2", "baseline", "neon"];
 
 let current: Device | undefined;
 let rng = new Rng(0);
@@ -48,48 +58,66 @@ let generation = 0;
  * @throws SpikeloomError for an unknown device, a thread count that is no positive integer, or an addon that does not load.
  */
 export async function init(options: InitOptions = {}): Promise<EngineInfo> {
-  checkOptions("init", options, ["device", "threads", "seed", "native", "isa", "implementations"]);
-  const wanted = environment("SPIKELOOM_DEVICE") ?? options.device ?? "auto";
+  checkOptions("init", options, ["device", "threads", "seed", "native", "isa", "implementations", "matmulPrecision"]);
+  // A variable of the environment forces its option, and is what the message of a wrong value names.
+  const setting = <K extends keyof InitOptions>(option: K, variable: string) => {
+    const text = environment(variable)?.trim();
+    return text === undefined ? { value: options[option], where: "init" } : { value: text, where: variable };
+  };
+  const device = setting("device", "SPIKELOOM_DEVICE");
+  const wanted = device.value ?? "auto";
   if (!(DEVICES as readonly string[]).includes(wanted)) {
     const near = nearest(String(wanted), DEVICES);
     throw new SpikeloomError(
-      `init: unknown device ${kindOf(wanted)}${near ? `, did you mean "${near}"?` : ""} (one of ${DEVICES.join(", ")})`,
+      `${device.where}: unknown device ${kindOf(wanted)}${near ? `, did you mean "${near}"?` : ""} (one of ${DEVICES.join(", ")})`,
     );
   }
-  const asked = environment("SPIKELOOM_THREADS") ?? options.threads;
-  const threads = Number(asked ?? Math.min(processors(), MAX_THREADS));
-  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS)
-    throw new SpikeloomError(`init: threads must be an integer from 1 to ${MAX_THREADS}, got ${asked}`);
+  const asked = setting("threads", "SPIKELOOM_THREADS");
+  const threads = Number(asked.value ?? Math.min(processors(), MAX_THREADS));
+  if (asked.value === "" || !Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS)
+    throw new SpikeloomError(`${asked.where}: threads must be an integer from 1 to ${MAX_THREADS}, got ${asked.value}`);
   const seed = options.seed ?? 0;
   if (!Number.isSafeInteger(seed) || seed < 0)
     throw new SpikeloomError(`init: seed must be an integer from 0 to 2^53 - 1, got ${kindOf(seed)}`);
   const path = options.native ?? environment("SPIKELOOM_NATIVE");
-  const isa = environment("SPIKELOOM_ISA") ?? options.isa;
+  const isa = setting("isa", "SPIKELOOM_ISA");
   const named = environment("SPIKELOOM_IMPLEMENTATIONS");
-  const implementations = checkImplementations(named === undefined ? (options.implementations ?? {}) : parseImplementations(named));
+  const implementations =
+    named === undefined
+      ? checkImplementations("init", options.implementations ?? {})
+      : parseImplementations("SPIKELOOM_IMPLEMENTATIONS", named);
+  const exact = setting("matmulPrecision", "SPIKELOOM_MATMUL_PRECISION");
+  const precision = checkPrecision(exact.where, exact.value ?? "highest");
 
+  const native = wanted === "native" || (wanted === "auto" && path !== undefined && nodeBuiltin("node:module") !== undefined);
   let next: Device;
-  if (wanted === "reference") next = createReference();
-  else if (wanted === "wasm" || (wanted === "auto" && (!path || !nodeBuiltin("node:module")))) next = await createWasm({ threads });
-  else if (!path)
-    throw new SpikeloomError(
-      'init: device native needs its addon: run `npx spikeloom native build`, or give its path as native: "..." or SPIKELOOM_NATIVE',
-    );
-  else next = createNative({ path, threads, isa });
+  if (native) {
+    if (!path)
+      throw new SpikeloomError(
+        'init: device native needs its addon: run `npx spikeloom native build`, or give its path as native: "..." or SPIKELOOM_NATIVE',
+      );
+    next = createNative({ path, threads, isa: isa.value, where: isa.where });
+  } else {
+    // It says nothing about this device, which is no reason to let a misspelt one pass.
+    if (isa.value !== undefined && !INSTRUCTION_SETS.includes(isa.value))
+      throw new SpikeloomError(`${isa.where}: unknown instruction set ${kindOf(isa.value)} (one of ${INSTRUCTION_SETS.join(", ")})`);
+    next = wanted === "reference" ? createReference() : await createWasm({ threads });
+  }
 
   current?.close();
   current = next;
   forceImplementations(implementations);
+  setMatmulPrecision(precision);
   generation++;
   rng = new Rng(seed);
   seedOfRun = seed;
   return engineInfo();
 }
 
-/** Device, instruction set, threads and seed in use. */
+/** Device, instruction set, threads, seed and precision of products in use. */
 export function engineInfo(): EngineInfo {
   const { name, isa, threads } = device();
-  return { device: name, isa, threads, seed: seedOfRun };
+  return { device: name, isa, threads, seed: seedOfRun, matmulPrecision: matmulPrecision() };
 }
 
 /** The device in use. @throws SpikeloomError before `init`. */
@@ -130,7 +158,7 @@ export function release(storage: Storage): void {
   if (--storage.refs === 0) device().free(storage);
 }
 
-/** Device memory in bytes: in use by live tensors, the most there ever was, and reserved from the system. */
+/** Device memory in bytes: in use by live tensors, the most there ever was, and what the system has to back for them, gaps included. */
 export function memoryInfo(): { used: number; peak: number; reserved: number } {
   return device().memory();
 }

@@ -5,6 +5,17 @@ export class SpikeloomError extends Error {
   override name = "SpikeloomError";
 }
 
+/** A wrong setting of a model's configuration; `setting` is its key, so that who read it from a file can name the line. */
+export class SettingError extends SpikeloomError {
+  override name = "SettingError";
+  readonly setting: string;
+
+  constructor(setting: string, message: string) {
+    super(message);
+    this.setting = setting;
+  }
+}
+
 /** Bytes that are not what their format says: a corrupted, truncated or hostile file. */
 export class FormatError extends SpikeloomError {
   override name = "FormatError";

@@ -1,9 +1,11 @@
 /**
  * The heap of a compiled device: first splits, then joins free blocks inside slabs of device memory.
  *
- * A two-level segregated fit: free blocks hang in bins by size, neighbours are linked by address, so that both allocation and
- * freeing take few steps and freed neighbours join at once. Addresses are plain numbers; nothing is kept inside the
- * memory itself. Training allocates the same sizes in every step, so after the first step no slab is added.
+ * Best fit: of the free blocks that are large enough the smallest, and of equal ones that of the lowest address. Free blocks hang in bins by
+ * size and neighbours are linked by address, so that few blocks are looked at and freed neighbours join at once. The end of a slab, to
+ * which nobody may have written yet, is taken only where nothing else fits: the system backs little more than what is used at one time. Addresses
+ * are plain numbers; nothing is kept inside the memory itself. Training allocates the same sizes in every step, so that after the first
+ * steps no more memory is touched.
  */
 
 const ALIGN = 64;
@@ -33,13 +35,16 @@ export class Heap {
   private readonly bins: (Block | null)[] = [];
   private readonly live = new Map<number, Block>();
   private readonly lastOf: Block[] = [];
+  /** By slab: the end of what was ever taken. */
+  private readonly tops: number[] = [];
   used = 0;
   peak = 0;
+  /** Bytes up to the end of what was ever taken of each slab. */
   reserved = 0;
 
   /** Add `bytes` of memory as slab `slab` (its addresses begin at `offset`), or lengthen that slab. */
   add(slab: number, offset: number, bytes: number): void {
-    this.reserved += bytes;
+    this.tops[slab] ??= offset;
     const last = this.lastOf[slab];
     const block: Block = { offset, size: bytes, free: false, slab, before: last ?? null, after: null, up: null, down: null };
     if (last) last.after = block;
@@ -62,6 +67,11 @@ export class Heap {
       this.link(rest);
     }
     block.free = false;
+    const more = block.offset + block.size - (this.tops[block.slab] as number);
+    if (more > 0) {
+      this.reserved += more;
+      this.tops[block.slab] = block.offset + block.size;
+    }
     this.live.set(key(block.slab, block.offset), block);
     this.used += size;
     if (this.used > this.peak) this.peak = this.used;
@@ -78,11 +88,14 @@ export class Heap {
   }
 
   private find(size: number): Block | null {
-    // Blocks of the first bin may be a little too small: look through it; any block of a later bin fits.
-    const first = binOf(size);
-    for (let block = this.bins[first] ?? null; block; block = block.down) if (block.size >= size) return block;
-    for (let bin = first + 1; bin < this.bins.length; bin++) if (this.bins[bin]) return this.bins[bin] as Block;
-    return null;
+    // Blocks of the first bin may be a little too small; any block of a later bin fits, and is larger than all before.
+    for (let bin = binOf(size); bin < this.bins.length; bin++) {
+      let best: Block | null = null;
+      for (let block = this.bins[bin] ?? null; block; block = block.down)
+        if (block.size >= size && block.after && (!best || comesFirst(block, best))) best = block;
+      if (best) return best;
+    }
+    return this.lastOf.find((block) => block.free && block.size >= size) ?? null;
   }
 
   private release(block: Block): void {
@@ -124,6 +137,10 @@ export class Heap {
     block.up = block.down = null;
     block.free = false;
   }
+}
+
+function comesFirst(a: Block, b: Block): boolean {
+  return a.size !== b.size ? a.size < b.size : a.slab !== b.slab ? a.slab < b.slab : a.offset < b.offset;
 }
 
 function key(slab: number, offset: number): number {

@@ -232,7 +232,9 @@ export const KERNELS = {
   accumulate: { x: P, y: P, n: I, alpha: F },
   /** y[r, c] = x[r, c] * scale[c] + shift[c]. Units: rows. */
   affine: { x: P, scale: P, shift: P, y: P, rows: I, c: I },
-  /** y[r, c] = u[r, c] * a[c] + x[r, c] * b[c] + d[c] (the batch-norm gradient). Units: rows. */
+  /** y[r, c] = (x[r, c] * scale[c] + shift[c]) + u[r, c]; u may be y. Units: rows. */
+  affine_add: { x: P, scale: P, shift: P, u: P, y: P, rows: I, c: I },
+  /** y[r, c] = u[r, c] * a[c] + x[r, c] * b[c] + d[c]; y may be u or x (the batch-norm gradient). Units: rows. */
   affine2: { u: P, x: P, a: P, b: P, d: P, y: P, rows: I, c: I },
 
   // ---------------------------------------------------------------- layout
@@ -284,12 +286,26 @@ export const KERNELS = {
   conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, ih: I, iw: I, xs: I, xo: I, ys: I, yo: I },
   /** gw [kh, kw, ci, co] = sum over positions of x patch times gy. xs, xo, ys, yo as in conv2d (y stands for gy). Units: `productUnits(1, kh * kw * ci, co)`. */
   conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, xs: I, xo: I, ys: I, yo: I },
+  /**
+   * Winograd's transform of the weights for F(4 x 4, 3 x 3) with points 0, +-3/4, +-3/2, infinity: u [36][panels][ci][32] from
+   * wt [3, 3, ci, co], in panels of 32 columns, zero past co (`winogradSize(ci, co)` floats). Units: ci.
+   */
+  winograd_weights: { wt: P, u: P, ci: I, co: I },
+  /**
+   * 3 x 3 convolution, stride 1, one group, no bias: x f32 [n, h, w, ci], u from winograd_weights, y [n, oh, ow, co]; zeros of `ph` rows
+   * above and `pw` columns before x, and as many as needed after it. Units: `winogradUnits(n, oh, ow)`.
+   */
+  winograd_conv2d: { x: P, u: P, y: P, n: I, h: I, w: I, ci: I, oh: I, ow: I, co: I, ph: I, pw: I },
   /** Depth-wise: ci = co = channels, wt [kh, kw, c]. Units: n * oh. */
   dwconv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW },
   /** Input gradient of dwconv2d: gx from gy and wt. Units: n * h. */
   dwconv2d_grad_input: { gy: P, wt: P, gx: P, ...WINDOW },
-  /** gw [kh, kw, c]. Units: ceil(c / 16). */
+  /** gw [kh, kw, c]. Units: ceil(c / 32). */
   dwconv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW },
+  /** As dwconv2d, of the values of spikes x [n, h, w, planes, words(c)]; the same bits. Units: n * oh. */
+  spike_dwconv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F },
+  /** As dwconv2d_grad_weight, likewise. Units: ceil(c / 32). */
+  spike_dwconv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F },
 
   // ---------------------------------------------------------------- products with spikes (event-driven)
   /**
@@ -302,8 +318,11 @@ export const KERNELS = {
    * output columns, as `tableBlock` gives them. Units: `tableUnits`.
    */
   spike_conv2d_table: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F, high: I, wide: I },
-  /** gw [kh, kw, ci, co] = scale * sum over positions of spike x gy. Units: `spikeGradUnits(ci, co)`. */
-  spike_conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F },
+  /**
+   * gw [chunks, kh, kw, ci, co] = scale * sum over positions of spike x gy, chunk q over images n * q / chunks to n * (q + 1) / chunks.
+   * Units: `chunks * spikeGradBlocks(ci, co, kh * kw)`.
+   */
+  spike_conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F, chunks: I },
   /** Pack x f32 [rows, c] (values scale * integer in [0, 2^planes)) to spikes. Units: rows. */
   spike_pack: { x: P, y: P, rows: I, c: I, planes: I, scale: F },
   /** y f32 [rows, c] = value of each spike. Units: rows. */
@@ -555,6 +574,12 @@ export function productUnits(batch: number, m: number, n: number): number {
   return batch * Math.ceil(m / rows) * across;
 }
 
+/** Floats of the weights that `winograd_weights` writes: 36 points, columns in panels. */
+export const winogradSize = (ci: number, co: number): number => 36 * ci * Math.ceil(co / 32) * 32;
+
+/** Units of `winograd_conv2d`: 12 tiles of 4 x 4 outputs. */
+export const winogradUnits = (n: number, oh: number, ow: number): number => Math.ceil((n * Math.ceil(oh / 4) * Math.ceil(ow / 4)) / 12);
+
 /** Units of `spike_conv2d`: groups of output rows of about 256 pixels by 64 output channels (256 if the window is a single tap). */
 export function spikeUnits(n: number, oh: number, ow: number, co: number, taps: number): number {
   const rows = ow >= 256 ? 1 : Math.ceil(256 / ow);
@@ -566,10 +591,10 @@ export function tableUnits(lines: number, ow: number, co: number, { high, wide }
   return Math.ceil(lines / high) * Math.ceil(ow / wide) * Math.ceil(co / TABLE_LIMITS.columns);
 }
 
-/** Units of `spike_conv2d_grad_weight`: 8 or more input channels by 64 output channels. */
-export function spikeGradUnits(ci: number, co: number): number {
-  const across = Math.ceil(co / 64);
-  return Math.ceil(ci / (Math.ceil(Math.ceil((ci * across) / 8) / 8) * 8)) * across;
+/** Units of `spike_conv2d_grad_weight` in one chunk: 64 or more input channels by 64 output channels (128 if the window is a single tap). */
+export function spikeGradBlocks(ci: number, co: number, taps: number): number {
+  const across = Math.ceil(co / (taps > 1 ? 64 : 128));
+  return Math.ceil(ci / Math.max(64, Math.ceil(Math.ceil((ci * across) / 8) / 8) * 8)) * across;
 }
 
 /** Most steps (times states) that the neuron kernels keep for a block in scratch memory; most registers of a program. */

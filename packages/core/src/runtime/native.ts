@@ -8,7 +8,11 @@ import { SpikeloomError } from "./error.ts";
 import { nodeProcess } from "./host.ts";
 import { kernelTableHash } from "./kernel-table.ts";
 
-const SLAB_BYTES = 64 << 20;
+/**
+ * A slab is address space: the system backs a page when it is first written to. So it is large, for the heap wastes less in one piece than in
+ * many; less is taken where so much is refused.
+ */
+export const SLAB_BYTES = 1 << 30;
 
 interface Addon {
   tableHash(): number;
@@ -25,10 +29,12 @@ export interface NativeOptions {
   threads: number;
   /** Instruction set to force; by default the best that the CPU reports. */
   isa?: string | undefined;
+  /** What asked for it, for the message: SPIKELOOM_ISA. */
+  where?: string | undefined;
 }
 
 /** @throws SpikeloomError when the addon cannot be loaded or the instruction set does not exist here. */
-export function createNative({ path, threads, isa }: NativeOptions): NativeDevice {
+export function createNative({ path, threads, isa, where = "init" }: NativeOptions): NativeDevice {
   const host = nodeProcess();
   if (!host) throw new SpikeloomError('device native: only Node can load the addon; use device: "wasm"');
   let addon: Addon;
@@ -49,7 +55,7 @@ export function createNative({ path, threads, isa }: NativeOptions): NativeDevic
   const available = addon.isas();
   const chosen = isa ?? (available[0] as string);
   if (!available.includes(chosen)) {
-    throw new SpikeloomError(`SPIKELOOM_ISA: this CPU or addon has no instruction set "${chosen}"; it has ${available.join(", ")}`);
+    throw new SpikeloomError(`${where}: this CPU or addon has no instruction set "${chosen}"; it has ${available.join(", ")}`);
   }
   return new NativeDevice(addon, chosen, threads);
 }
@@ -77,12 +83,16 @@ class NativeDevice extends CompiledDevice {
   }
 
   protected grow(bytes: number): boolean {
-    const wanted = Math.max(SLAB_BYTES, bytes + 128);
-    let buffer: ArrayBuffer;
-    try {
-      buffer = new ArrayBuffer(wanted);
-    } catch {
-      return false;
+    const least = bytes + 128;
+    let wanted = Math.max(SLAB_BYTES, least);
+    let buffer: ArrayBuffer | undefined;
+    while (!buffer) {
+      try {
+        buffer = new ArrayBuffer(wanted);
+      } catch {
+        if (wanted === least) return false;
+        wanted = Math.max(least, wanted / 4);
+      }
     }
     const base = this.addon.address(buffer);
     const skip = (64 - (base % 64)) % 64;

@@ -5,10 +5,10 @@
  */
 import { BYTES, type Device, type ElementType, type Storage, type TypedArray } from "./device.ts";
 import { Heap } from "./heap.ts";
+import { SLAB_BYTES } from "./native.ts";
 
 const PAGE = 4096;
-// As native.ts and wasm.ts have them.
-const SLAB_BYTES = 64 << 20;
+// As wasm.ts has it.
 const GROWTH_BYTES = 16 << 20;
 
 export class Phantom implements Device {

@@ -15,10 +15,13 @@ import { log } from "../runtime/math.ts";
 import { dense, run, sumRows, tilesFor } from "../tensor/ops/common.ts";
 import { sigmoid as sigmoidOf } from "../tensor/ops/elementwise.ts";
 import { expand } from "../tensor/ops/layout.ts";
+import type { RecipeParts, Repeated } from "../tensor/recipe.ts";
 import { keep, scope } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, sizeOf, wrong } from "../tensor/shape.ts";
 import { applyMany, isCheckpointed, type OpDefinition } from "../tensor/tape.ts";
-import { empty, emptySpikes, full, type PendingAffine, type PendingRepeat, Tensor, tensor, zeros } from "../tensor/tensor.ts";
+
+import { empty, emptySpikes, full, Tensor, tensor, zeros } from "../tensor/tensor.ts";
+
 import { openWindow, type Surrogate, sigmoid, window } from "./surrogate.ts";
 
 /** What a neuron gives when its state is asked for too. */
@@ -147,10 +150,13 @@ interface Call {
 }
 
 /** x as the kernels take it: its values, or what a batch norm left undone. */
-export function preActivation(op: string, x: Tensor): { x: Tensor; affine: PendingAffine | null } {
-  const affine = x.pending;
-  return { x: affine?.x ?? dense(op, x), affine };
+export function preActivation(op: string, x: Tensor): { x: Tensor; affine: Affine | null } {
+  if (!x.recipe?.isNorm) return { x: dense(op, x), affine: null };
+  const affine = x.recipe.parts as Affine;
+  return { x: affine.x, affine };
 }
+
+type Affine = { readonly [K in Exclude<keyof RecipeParts, "plus">]: Tensor };
 
 const kernelSwitches = ({ charge, order, reset, current, fire, levels, planes, r, vThreshold, vReset, vRest, vInit }: Settings) => ({
   charge,
@@ -173,7 +179,7 @@ const neuronOp: OpDefinition<Call> = {
     const input = inputs[0] as Tensor;
     // Steps that are all the same are read from one place.
     const still = input.repeated?.steps === steps;
-    const { x, affine } = preActivation(rule.name, still ? (input.repeated as PendingRepeat).x : input);
+    const { x, affine } = preActivation(rule.name, still ? (input.repeated as Repeated).x : input);
     const rest = inputs.slice(1);
     const v0 = hasState ? (rest.shift() as Tensor) : null;
     const rate = hasRate ? (rest.shift() as Tensor) : null;
@@ -215,7 +221,8 @@ const neuronOp: OpDefinition<Call> = {
     const rate = hasRate ? (saved.shift() as Tensor) : null;
     const alpha = hasAlpha ? (saved.shift() as Tensor) : null;
     const chunks = tilesFor(rows, 4 * steps * c);
-    const gz = empty(x.shape);
+    // A spike of the old voltage has its gradient read after that step's own was written.
+    const gz = ctx.over(x.shape, ORDER[rule.order] === "fireFirst" ? null : gy);
     const needs = ctx.needs.slice(1);
     const gv0 = v0 && needs.shift() ? empty(v0.shape) : null;
     const gr = rate && needs.shift() ? empty([chunks, c]) : null;

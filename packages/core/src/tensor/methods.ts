@@ -6,6 +6,7 @@ import * as e from "./ops/elementwise.ts";
 import * as l from "./ops/layout.ts";
 import { type MatmulOptions, matmul } from "./ops/matmul.ts";
 import * as r from "./ops/reduce.ts";
+import { argsort, type Sorted, sort, topk } from "./ops/sort.ts";
 import type { Shape } from "./shape.ts";
 import { type BackwardOptions, backward } from "./tape.ts";
 import { type DType, type SpikeFormat, Tensor } from "./tensor.ts";
@@ -41,6 +42,9 @@ export interface TensorMethods {
   min(axis?: r.Axes, keepDims?: boolean): Tensor;
   argmax(axis?: number, keepDims?: boolean): Tensor;
   argmin(axis?: number, keepDims?: boolean): Tensor;
+  sort(options?: Parameters<typeof sort>[1]): Sorted;
+  argsort(options?: Parameters<typeof argsort>[1]): Tensor;
+  topk(k: number, options?: Parameters<typeof topk>[2]): Sorted;
   norm(axis?: r.Axes, keepDims?: boolean): Tensor;
   reshape(shape: Shape): Tensor;
   permute(axes: readonly number[]): Tensor;
@@ -114,6 +118,9 @@ const methods: { [K in keyof TensorMethods]: (this: Tensor, ...args: Parameters<
   unsqueeze: method(unsqueeze),
   expand: method(expand),
   split: method(split),
+  sort: method(sort),
+  argsort: method(argsort),
+  topk: method(topk),
   matmul: method(matmul),
   to: method(cast),
   toSpikes: method(toSpikes),

@@ -9,18 +9,20 @@ import { checkFunction, checkOptions, kindOf } from "../runtime/check.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, randomness } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
+import { Recipe } from "./recipe.ts";
 import { adopt, detachedScope, keep, scope } from "./scope.ts";
-import { expectList, sameShape, show, wrong } from "./shape.ts";
-import { empty, expectTensor, full, type Tensor, youngest } from "./tensor.ts";
+import { expectList, type Shape, sameShape, show, wrong } from "./shape.ts";
+import { empty, expectTensor, full, Tensor, youngest } from "./tensor.ts";
 
 /** What forward hands to backward. */
 export class Context {
-  private readonly tensors: Tensor[] = [];
+  private readonly kept: (Tensor | Recipe)[] = [];
   private readonly versions: number[] = [];
   /** Which inputs want a gradient (all false when nothing is recorded). */
   readonly needs: readonly boolean[];
   /** Plain values for backward. */
   readonly values: Record<string, unknown> = {};
+  private final = false;
 
   constructor(needs: readonly boolean[]) {
     this.needs = needs;
@@ -31,31 +33,55 @@ export class Context {
     return this.needs.some(Boolean);
   }
 
-  /** Keep tensors for backward (their memory is shared, not copied). */
+  /** Keep tensors for backward: their memory is shared, not copied, or they are made again where that is cheap (`Recipe`). */
   save(...tensors: Tensor[]): void {
     if (!this.recording) return;
     for (const t of tensors) {
-      const alias = t.alias();
-      keep(alias);
-      this.tensors.push(alias);
-      this.versions.push(alias.version);
+      const kept = t.recipe?.retain() ?? keep(t.alias());
+      this.kept.push(kept);
+      this.versions.push(kept instanceof Recipe ? 0 : kept.version);
     }
   }
 
   /** What was saved, in order. */
   get saved(): Tensor[] {
-    this.tensors.forEach((t, i) => {
-      if (t.version !== this.versions[i])
-        throw new SpikeloomError(
-          `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
-        );
-    });
-    return this.tensors;
+    return this.kept.map((_, i) => this.load(i));
+  }
+
+  /** Number i of what was saved. */
+  load(i: number): Tensor {
+    const t = this.kept[i] as Tensor | Recipe;
+    if (t instanceof Recipe) return new Tensor(t.shape, "f32", null, null, t.retain());
+    if (t.version !== this.versions[i])
+      throw new SpikeloomError(
+        `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
+      );
+    return t;
+  }
+
+  /**
+   * Memory in backward for an f32 result of this shape: that of the first of these tensors which nobody will read again, so that a gradient is
+   * written over what it is made from; else new. An element may be written only after its last reading.
+   * @param candidates gradients that were given, or saved tensors
+   */
+  over(shape: Shape, ...candidates: (Tensor | null | undefined)[]): Tensor {
+    for (const t of candidates)
+      if (t && t.storage.refs === 1 && (this.final || !this.kept.includes(t)) && t.dtype === "f32" && sameShape(t.shape, shape))
+        return t.alias();
+    return empty(shape);
+  }
+
+  /** What was saved will not be asked for again. @internal */
+  finish(): void {
+    this.final = true;
   }
 
   free(): void {
-    for (const t of this.tensors) t.dispose();
-    this.tensors.length = 0;
+    for (const t of this.kept) {
+      if (t instanceof Recipe) t.release();
+      else t.dispose();
+    }
+    this.kept.length = 0;
     this.versions.length = 0;
   }
 }
@@ -129,7 +155,9 @@ export class Node {
     }
   }
 
-  gradients(grads: readonly (Tensor | null)[]): (Tensor | null)[] {
+  /** `last`: what the node saved is freed afterwards. */
+  gradients(grads: readonly (Tensor | null)[], last: boolean): (Tensor | null)[] {
+    if (last) this.context?.finish();
     return this.run(grads);
   }
 
@@ -240,6 +268,16 @@ export function backward(root: Tensor, options: BackwardOptions = {}): void {
 
 /** `backward`, whose gradients go to the leaves that `wanted` accepts. */
 function propagate(root: Tensor, { gradient, retainGraph = false }: BackwardOptions, wanted: (leaf: Tensor) => boolean): void {
+  expectGradient(root, gradient);
+  spread(
+    root,
+    detachedScope(() => (gradient ? gradient.alias() : full(root.shape, 1))),
+    retainGraph,
+    wanted,
+  );
+}
+
+function expectGradient(root: Tensor, gradient: Tensor | undefined): void {
   if (!root.node) {
     if (!root.requiresGrad)
       throw new SpikeloomError("backward: the tensor depends on nothing that requires a gradient (was it made inside noGrad?)");
@@ -248,8 +286,11 @@ function propagate(root: Tensor, { gradient, retainGraph = false }: BackwardOpti
   if (gradient && !sameShape(gradient.shape, root.shape))
     wrong("backward", "gradient", `of shape ${show(root.shape)}`, show(gradient.shape));
   if (gradient && gradient.dtype !== "f32") wrong("backward", "gradient", "of dtype f32", gradient.dtype);
+}
+
+/** From the gradient of `root`, which is consumed, those of all that it depends on. */
+function spread(root: Tensor, seed: Tensor, retainGraph: boolean, wanted: (leaf: Tensor) => boolean): void {
   withRecording(false, () => {
-    const seed = detachedScope(() => (gradient ? gradient.alias() : full(root.shape, 1)));
     if (!root.node) return accumulateLeaf(root, seed);
     const order = reachable(root.node);
     const pending = new Map<Node, (Tensor | null)[]>();
@@ -266,7 +307,7 @@ function propagate(root: Tensor, { gradient, retainGraph = false }: BackwardOpti
         const inputs = detachedScope(() => {
           const young = youngest();
           const seen = new Set<Tensor>();
-          const found = node.gradients(grads);
+          const found = node.gradients(grads, !retainGraph);
           if (!Array.isArray(found) || found.length < node.edges.length || found.slice(node.edges.length).some(Boolean))
             throw new SpikeloomError(
               `${node.name}: backward must give a list of ${node.edges.length} gradients, one an input (null where none flows), found ${kindOf(found)}`,
@@ -320,10 +361,10 @@ function reachable(root: Node): Node[] {
 /** a + b, consuming both. */
 function sum(a: Tensor | null, b: Tensor): Tensor {
   if (!a) return b;
-  const target = a.storage.refs === 1 ? a : copyOf(a);
-  device().run("accumulate", { x: b.storage, y: target.storage, n: b.size, alpha: 1 }, tilesFor(b.size, 1));
-  b.dispose();
-  if (target !== a) a.dispose();
+  const target = a.storage.refs === 1 ? a : b.storage.refs === 1 ? b : copyOf(a);
+  const other = target === b ? a : b;
+  device().run("accumulate", { x: other.storage, y: target.storage, n: b.size, alpha: 1 }, tilesFor(b.size, 1));
+  for (const t of [a, b]) if (t !== target) t.dispose();
   target.normSums?.partial.dispose();
   target.normSums = null;
   return target;
@@ -404,12 +445,13 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
         try {
           return withRecording(true, () => {
             const leaves = ctx.saved.map((t, i) => {
-              const leaf = t.alias();
+              // What is made again anew is this backward's own already, and a neuron takes it unmade.
+              const leaf = t.kept ? t.alias() : t;
               leaf.requiresGrad = ctx.needs[i] as boolean;
               return leaf;
             });
             const y = inCheckpoint(() => fn(...leaves));
-            if (y.node || y.requiresGrad) backward(y, { gradient: g as Tensor });
+            if (y.node || y.requiresGrad) spread(y, handedOver(g as Tensor), false, () => true);
             return [
               ...leaves.map((leaf) => {
                 const got = leaf.grad;
@@ -434,6 +476,14 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
   );
   anchor.dispose();
   return output;
+}
+
+/** A gradient, with the sums that hang on it, as a tensor that belongs to no scope; the one given is used up. */
+function handedOver(g: Tensor): Tensor {
+  const own = detachedScope(() => g.alias());
+  [own.normSums, g.normSums] = [g.normSums, null];
+  g.dispose();
+  return own;
 }
 
 let recomputing = 0;

@@ -13,8 +13,8 @@ import type { ElementType, Storage, TypedArray } from "../runtime/device.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, engineGeneration, release, retain } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { ELEMENT } from "../runtime/kernel-table.ts";
 import type { TensorMethods } from "./methods.ts";
+import type { Recipe, Repeated } from "./recipe.ts";
 import { track } from "./scope.ts";
 import { expectList, type Shape, show, sizeOf, wrong } from "./shape.ts";
 import type { Node } from "./tape.ts";
@@ -27,28 +27,6 @@ const ELEMENT_OF: Record<DType, ElementType> = { f32: "f32", i32: "i32", u8: "u8
 export interface SpikeFormat {
   planes: number;
   scale: number;
-}
-
-/**
- * A value not computed yet: `x * scale + shift` along the last axis. Batch norm returns this; a neuron that comes next takes
- * the three parts and never makes the product, any other op makes it on first use.
- */
-export interface PendingAffine {
-  x: Tensor;
-  scale: Tensor;
-  shift: Tensor;
-  /** Per-channel statistics of the norm behind it, with which a neuron's backward can make the norm's sums (see `NormSums`). */
-  mean: Tensor;
-  rstd: Tensor;
-}
-
-/**
- * A value not computed yet: x at each of `steps` time steps. Direct coding shows an image T times; a layer without memory in front of the
- * first neuron (convolution, linear layer, batch norm) works on x once and repeats its result, and the neuron reads it at every step.
- */
-export interface PendingRepeat {
-  x: Tensor;
-  steps: number;
 }
 
 /** What `bn_grad_sums` makes of a gradient, when the kernel that wrote the gradient made it in the same pass: [chunks][2][c]. */
@@ -91,7 +69,7 @@ export class Tensor {
   /** Never freed by a scope: parameters, buffers, gradients, what `keep` marked. */
   kept = false;
   private stored: Storage | null;
-  private pendingParts: PendingAffine | PendingRepeat | null;
+  private origin: Recipe | Repeated | null;
   private gone = false;
   private readonly generation = engineGeneration();
 
@@ -101,13 +79,13 @@ export class Tensor {
     dtype: DType,
     storage: Storage | null,
     spikes: SpikeFormat | null = null,
-    pending: PendingAffine | PendingRepeat | null = null,
+    origin: Recipe | Repeated | null = null,
   ) {
     this.shape = shape;
     this.dtype = dtype;
     this.stored = storage;
     this.spikes = spikes;
-    this.pendingParts = pending;
+    this.origin = origin;
     track(this);
   }
 
@@ -142,53 +120,30 @@ export class Tensor {
     return this.stored as Storage;
   }
 
-  /** The parts of a value that was not computed yet, or null. For ops only. @internal */
-  get pending(): PendingAffine | null {
-    const parts = this.waiting;
-    return parts && "scale" in parts ? parts : null;
+  /** How the value is made, where it is remembered. For ops only. @internal */
+  get recipe(): Recipe | null {
+    return this.gone || this.version || !this.origin || "steps" in this.origin ? null : this.origin;
   }
 
-  /** What this tensor repeats, if it was not computed yet. For ops only. @internal */
-  get repeated(): PendingRepeat | null {
-    const parts = this.waiting;
-    return parts && "steps" in parts ? parts : null;
+  /** What a value that was not computed yet repeats. For ops only. @internal */
+  get repeated(): Repeated | null {
+    return this.gone || this.stored || !this.origin || !("steps" in this.origin) ? null : this.origin;
   }
 
-  private get waiting(): PendingAffine | PendingRepeat | null {
-    return this.stored || this.gone ? null : this.pendingParts;
+  /** How to make a value that was not computed yet, or null. For ops only. @internal */
+  get pending(): Recipe | null {
+    return this.stored ? null : this.recipe;
   }
 
   private materialise(): void {
-    const parts = this.pendingParts as PendingAffine | PendingRepeat;
-    const x = parts.x.storage;
-    const y = device().alloc("f32", this.size);
-    if ("steps" in parts) {
-      const n = parts.x.size;
-      const dims = { d0: 1, d1: 1, d2: 1, d3: 1, d4: parts.steps, d5: n };
-      const from = { offsetA: 0, a0: 0, a1: 0, a2: 0, a3: 0, a4: 0, a5: 1 };
-      const to = { offsetB: 0, b0: 0, b1: 0, b2: 0, b3: 0, b4: n, b5: 1 };
-      if (n) device().run("copy_strided", { x, y, type: ELEMENT.indexOf("f32"), ...dims, ...from, ...to }, tilesFor(parts.steps, n));
-    } else {
-      const c = this.shape[this.rank - 1] as number;
-      const rows = sizeOf(this.shape.slice(0, -1));
-      device().run("affine", { x, scale: parts.scale.storage, shift: parts.shift.storage, y, rows, c }, tilesFor(rows, c));
-    }
-    this.stored = y;
-    this.dropPending();
+    this.stored = (this.origin as Recipe | Repeated).make();
+    // Backward may want a recipe's value made again; without a graph it would only keep its parts in memory.
+    if (!this.node || !this.recipe) this.forget();
   }
 
-  private dropPending(): void {
-    if (this.pendingParts) for (const part of Object.values(this.pendingParts)) if (part instanceof Tensor) part.dispose();
-    this.pendingParts = null;
-  }
-
-  /** As `alias`, but what was not computed yet stays so. The last axis must stay what it is. @internal */
-  share(shape: Shape = this.shape): Tensor {
-    const { pending } = this;
-    if (!pending) return this.alias(shape);
-    const parts = Object.entries(pending).map(([name, part]): [string, Tensor] => [name, part.alias(name === "x" ? shape : part.shape)]);
-    for (const [, part] of parts) part.kept = true;
-    return new Tensor(shape, "f32", null, null, Object.fromEntries(parts) as unknown as PendingAffine);
+  private forget(): void {
+    this.origin?.release();
+    this.origin = null;
   }
 
   /** A second handle on the same memory, of the same or another shape, outside the tape. */
@@ -203,7 +158,7 @@ export class Tensor {
     this.gone = true;
     if (this.generation === engineGeneration()) {
       if (this.stored) release(this.stored);
-      this.dropPending();
+      this.forget();
     }
     this.grad?.dispose();
     this.grad = null;

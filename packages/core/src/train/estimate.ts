@@ -88,6 +88,41 @@ export async function estimateMemory(trainer: Trainer, rss: number, measured = 1
   };
 }
 
+export interface FittedMemory extends MemoryEstimate {
+  /** Paths of the parts that backward runs again. */
+  recomputed: string[];
+}
+
+/** Most that one WebAssembly memory can be. */
+const WASM_LIMIT = 2 ** 32;
+
+/**
+ * Make a run fit a budget: as few of the model's `recomputable()` parts as will do, from the first on, are set to `recompute`, which costs their
+ * forward once more and changes no result. Where all of them do not suffice, the choice that takes least is left, and its estimate given.
+ * @param budget bytes for the whole process
+ * @param rss bytes of memory that the process has now, with data, model and trainer made
+ * @param measured as for `estimateMemory`
+ */
+export async function fitMemory(trainer: Trainer, budget: number, rss: number, measured = 16): Promise<FittedMemory> {
+  const { model } = trainer.options;
+  const parts = model.recomputable();
+  const choose = (count: number) => {
+    for (const [i, part] of parts.entries()) part.recompute = i < count;
+  };
+  let best: { count: number; estimate: MemoryEstimate } | undefined;
+  for (let count = 0; count <= parts.length; count++) {
+    choose(count);
+    const estimate = await estimateMemory(trainer, rss, measured);
+    if (!best || estimate.rssBytes < best.estimate.rssBytes) best = { count, estimate };
+    const fits = estimate.rssBytes <= budget && !(device().name === "wasm" && estimate.heapBytes > WASM_LIMIT);
+    if (fits) break;
+  }
+  const { count, estimate } = best as { count: number; estimate: MemoryEstimate };
+  choose(count);
+  const names = new Map([...model.namedModules()].map(([name, m]) => [m, name]));
+  return { ...estimate, recomputed: parts.slice(0, count).map((part) => names.get(part) as string) };
+}
+
 /** Shape of a full batch. */
 async function inputShape(loader: Loader): Promise<Shape> {
   const { x, y } = await loader.batchOf([0]);

@@ -5,28 +5,21 @@
  * A run is a pure function of its seed: everything that decides the next step (weights, optimiser moments, random streams,
  * place in the data) is in `checkpoint()`, and a trainer that restores it goes on bit for bit.
  */
-import { type Batch, Loader, type LoaderState } from "../data/loader.ts";
-import { type NdArray, toFloat64 } from "../formats/array.ts";
-import * as safetensors from "../formats/safetensors.ts";
-import { crc32 } from "../formats/zip.ts";
+import { type Batch, Loader } from "../data/loader.ts";
 import { Module, StateBuffer, withForwardHook } from "../nn/module.ts";
 import { EMA } from "../optim/ema.ts";
 import { clipGradNorm, gradNorm, Optimizer } from "../optim/optimizer.ts";
 import { lrAt, type Schedule } from "../optim/schedule.ts";
 import { checkOptions, kindOf } from "../runtime/check.ts";
-import type { TypedArray } from "../runtime/device.ts";
-import { engineInfo, randomness } from "../runtime/engine.ts";
-import { FormatError, SpikeloomError } from "../runtime/error.ts";
-import { forcedImplementations, type ImplementationChoice } from "../runtime/implementations.ts";
-import { kernelTableHash } from "../runtime/kernel-table.ts";
-import type { RngState } from "../runtime/random.ts";
+import { randomness } from "../runtime/engine.ts";
+import { SpikeloomError } from "../runtime/error.ts";
 import { makesSpikes, Neuron } from "../spiking/neurons.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { spikeStats } from "../tensor/ops/spikes.ts";
-import { detachedScope, keep, scope } from "../tensor/scope.ts";
-import { sameShape, show } from "../tensor/shape.ts";
+import { scope } from "../tensor/scope.ts";
 import { noGrad } from "../tensor/tape.ts";
-import { Tensor, tensor } from "../tensor/tensor.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { NOTHING, type Notes, readCheckpoint, type Totals, writeCheckpoint } from "./checkpoint.ts";
 import { type Evaluation, evaluate } from "./evaluate.ts";
 import { type ClassificationLoss, classificationLoss } from "./losses.ts";
 import { pause } from "./pause.ts";
@@ -95,39 +88,6 @@ export interface EpochEvent {
 }
 
 export type TrainEvent = StepEvent | EpochEvent;
-
-interface Totals {
-  loss: number;
-  correct: number;
-  images: number;
-  rate: number;
-  rates: number;
-  seconds: number;
-  waited: number;
-}
-
-const FORMAT = "spikeloom-checkpoint-2";
-const NOTHING: Totals = { loss: 0, correct: 0, images: 0, rate: 0, rates: 0, seconds: 0, waited: 0 };
-
-/** What a checkpoint holds beside tensors. */
-interface CheckpointState {
-  format: typeof FORMAT;
-  step: number;
-  /** The epoch's batches are done, its test is not. */
-  testing: boolean;
-  optimizer: string;
-  updates: number;
-  /** Updates of the averaged weights; null without. */
-  emaUpdates: number | null;
-  totals: Totals;
-  loader: LoaderState;
-  rng: RngState;
-  isa: string;
-  device: string;
-  /** What else decides the last bits: the kernels' interface, and implementations that were forced. */
-  kernels: number;
-  implementations: ImplementationChoice;
-}
 
 export class Trainer {
   readonly options: TrainerOptions;
@@ -331,39 +291,12 @@ export class Trainer {
     return `${found}: the loss itself is not finite. ${mend}`;
   }
 
-  /** Everything a resumed run needs, as the bytes of one safetensors file. Not to be called inside a step. */
-  checkpoint(): Uint8Array {
-    const { model, optimizer, loader, ema } = this.options;
-    if (ema?.applied) throw new SpikeloomError("checkpoint: not while the averaged weights are being tested; the model's own are away");
-    const tensors = new Map<string, NdArray>();
-    for (const [key, value] of model.stateDict()) tensors.set(`model.${key}`, value);
-    if (ema) for (const [key, value] of ema.stateDict()) tensors.set(`ema.${key}`, value);
-    for (const [key, { shape, data }] of optimizer.stateTensors()) tensors.set(`optimizer.${key}`, floats(shape, data));
-    if ((this.options.accumulate ?? 1) > 1)
-      optimizer.parameters().forEach(({ grad, shape }, i) => {
-        if (grad) tensors.set(`gradient.${i}`, floats(shape, grad.dataSync()));
-      });
-    const { isa, device } = engineInfo();
-    const state: CheckpointState = {
-      format: FORMAT,
-      step: this.step,
-      testing: this.testing,
-      optimizer: optimizer.name,
-      updates: optimizer.steps,
-      emaUpdates: ema ? ema.updates : null,
-      totals: this.totals,
-      loader: loader.state(),
-      rng: randomness().state(),
-      isa,
-      device,
-      kernels: kernelTableHash(),
-      implementations: forcedImplementations(),
-    };
-    for (const [name, { data }] of tensors)
-      if (!(data instanceof BigInt64Array) && !(data as Float32Array).every(Number.isFinite))
-        throw new SpikeloomError(`checkpoint: "${name}" is not finite; it is not saved, so that the last good checkpoint stays`);
-    const text = JSON.stringify(state);
-    return safetensors.encode(tensors, { spikeloom: text, checksum: checksum(tensors, text) });
+  /**
+   * Everything a resumed run needs, as the bytes of one safetensors file. Not to be called inside a step.
+   * @param notes go into the file's metadata, for whoever reads it
+   */
+  checkpoint(notes: Notes = {}): Uint8Array {
+    return writeCheckpoint(this.options, { step: this.step, testing: this.testing, totals: this.totals }, notes);
   }
 
   /**
@@ -373,61 +306,13 @@ export class Trainer {
    * is changed then.
    */
   restore(bytes: Uint8Array, name = "checkpoint"): string | undefined {
-    const { tensors, metadata } = safetensors.decode(bytes, name);
-    const state = readState(tensors, metadata, name);
-    const { model, optimizer, loader, ema } = this.options;
-    const here = engineInfo();
-    if (state.optimizer !== optimizer.name)
-      throw new SpikeloomError(
-        `${name}: the run was made with the optimiser ${state.optimizer}, this one has ${optimizer.name}. Resume with the run's own recipe`,
-      );
-    if (state.rng.seed !== here.seed)
-      throw new SpikeloomError(
-        `${name}: the run was made with seed ${state.rng.seed}, this one has ${here.seed}. Resume with the run's own seed`,
-      );
-    if ((state.emaUpdates === null) !== (ema === undefined))
-      throw new SpikeloomError(
-        `${name}: the run was made ${ema ? "without" : "with"} averaged weights, this one has ${ema ? "them" : "none"} (train.ema). Resume with the run's own recipe`,
-      );
-    const part = (prefix: string) =>
-      new Map([...tensors].filter(([key]) => key.startsWith(prefix)).map(([key, value]) => [key.slice(prefix.length), value] as const));
-    const gradients = part("gradient.");
-    for (const [index, a] of gradients) {
-      const p = optimizer.parameters()[Number(index)];
-      if (!p || !sameShape(p.shape, a.shape))
-        throw new FormatError(`${name}: the gradient ${index} of shape ${show(a.shape)} fits no parameter of this model`);
-    }
-    const before = { loader: loader.state(), model: model.stateDict(), ema: ema?.stateDict(), updates: ema?.updates };
-    try {
-      loader.restore(state.loader);
-      model.loadStateDict(part("model.") as State);
-      ema?.loadStateDict(part("ema.") as State, state.emaUpdates ?? 0);
-      optimizer.loadState(new Map([...part("optimizer.")].map(([key, a]) => [key, { shape: a.shape, data: toFloat64(a) }])), state.updates);
-    } catch (error) {
-      loader.restore(before.loader);
-      model.loadStateDict(before.model);
-      if (before.ema) ema?.loadStateDict(before.ema, before.updates ?? 0);
-      throw error instanceof SpikeloomError ? new SpikeloomError(`${name} is of another run: ${error.message}`, { cause: error }) : error;
-    }
-    const parameters = optimizer.parameters();
-    optimizer.zeroGrad();
-    for (const [index, a] of gradients) {
-      const p = parameters[Number(index)];
-      if (p) p.grad = detachedScope(() => keep(tensor(toFloat64(a), a.shape, "f32")));
-    }
-    randomness().restore(state.rng);
-    this.step = state.step;
-    this.testing = state.testing;
-    this.totals = { ...state.totals };
-    if (here.isa !== state.isa)
-      return `the run was made on ${state.device} (${state.isa}), this is ${here.device} (${here.isa}): it goes on, but not bit for bit`;
-    if (state.kernels !== kernelTableHash() || JSON.stringify(state.implementations) !== JSON.stringify(forcedImplementations()))
-      return "the run was made with another version of the kernels, or with other implementations forced: it goes on, but not bit for bit";
-    return undefined;
+    const { standing, warning } = readCheckpoint(this.options, bytes, name);
+    this.step = standing.step;
+    this.testing = standing.testing;
+    this.totals = standing.totals;
+    return warning;
   }
 }
-
-type State = Parameters<Module["loadStateDict"]>[0];
 
 /** `scope(fn)`, and `rewind` when it fails: a step that could not be made leaves nothing behind. */
 function restoring<R>(rewind: () => void, fn: () => R): R {
@@ -437,58 +322,6 @@ function restoring<R>(rewind: () => void, fn: () => R): R {
     rewind();
     throw error;
   }
-}
-
-function floats(shape: readonly number[], data: TypedArray): NdArray {
-  return { dtype: data instanceof Float64Array ? "f64" : "f32", shape, data: data as Float32Array };
-}
-
-/** A checkpoint's state, once it is sure that the header is as it was written. */
-function readState(tensors: ReadonlyMap<string, NdArray>, metadata: Readonly<Record<string, string>>, name: string): CheckpointState {
-  const text = metadata.spikeloom;
-  if (text === undefined)
-    throw new FormatError(
-      `${name}: no training checkpoint (its metadata has no "spikeloom" entry); weights alone can be evaluated but not resumed`,
-    );
-  const expected = checksum(tensors, text);
-  if (metadata.checksum !== expected)
-    throw new FormatError(
-      `${name}: expected the checksum ${expected}, found ${metadata.checksum ?? "none"}. The file is damaged: go on from another checkpoint`,
-    );
-  let state: CheckpointState | null = null;
-  try {
-    state = JSON.parse(text) as CheckpointState | null;
-  } catch {
-    // Said below.
-  }
-  if (state?.format !== FORMAT) throw new FormatError(`${name}: unknown checkpoint format ${kindOf(state?.format)}, expected "${FORMAT}"`);
-  if (!isWhole(state))
-    throw new FormatError(
-      `${name}: its training state is not one that spikeloom writes. The file is damaged: go on from another checkpoint`,
-    );
-  return state;
-}
-
-/** Is every part there that is read later, and of its kind? So that nothing fails half-way. */
-function isWhole({ step, testing, updates, emaUpdates, totals, loader, rng }: CheckpointState): boolean {
-  const counts = [step, updates, emaUpdates ?? 0, ...Object.values(rng?.streams ?? [null]).flatMap((s) => [s?.block, s?.word])];
-  return (
-    counts.every((n) => Number.isSafeInteger(n) && (n as number) >= 0) &&
-    Object.values(rng.streams).every((s) => s.word <= 4) &&
-    typeof testing === "boolean" &&
-    Object.keys(NOTHING).every((key) => Number.isFinite(totals?.[key as keyof Totals])) &&
-    typeof loader === "object" &&
-    loader !== null
-  );
-}
-
-/** CRC-32 of all that the file says: a flipped bit in a name, a number or a weight would be believed. */
-function checksum(tensors: ReadonlyMap<string, NdArray>, state: string): string {
-  const values = ({ data }: NdArray) => crc32(new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength));
-  const list = [...tensors].map(([key, a]) => `${key} ${a.dtype} ${a.shape.join()} ${values(a)}`).sort();
-  return crc32(new TextEncoder().encode([...list, state].join("\n")))
-    .toString(16)
-    .padStart(8, "0");
 }
 
 function countSpikes(module: Module, input: unknown, output: unknown, into: { spikes: number; neurons: number }): void {

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { ArrayDataset, type BatchTransform, type Dataset, firstOf, type Transform } from "../../src/data/dataset.ts";
 import { type Batch, Loader, type LoaderOptions, type LoaderState } from "../../src/data/loader.ts";
+import { preparer } from "../../src/data/preparer.ts";
 import { init, memoryInfo } from "../../src/runtime/engine.ts";
 import { SpikeloomError } from "../../src/runtime/error.ts";
 import { Rng } from "../../src/runtime/random.ts";
@@ -367,4 +368,51 @@ test("wrong options say what is wrong", () => {
     expect(run).toThrow(SpikeloomError);
     expect(run).toThrow(message);
   }
+});
+
+describe("prepare", () => {
+  const rng = () => new Rng(3);
+  const all = async (loader: Loader) => {
+    const seen: number[][] = [];
+    for (let epoch = 0; epoch < 2; epoch++) for await (const { x } of loader) seen.push([...x.dataSync()]);
+    return seen;
+  };
+
+  test("of the same dataset, transforms and seed gives the same batches, in whatever order samples arrive", async () => {
+    const options = { batchSize: 3, shuffle: true, rng: rng() };
+    const alone = await all(new Loader(dataset(10), { ...options, transforms: [noise, noise] }));
+    const prepare = preparer(late(dataset(10)), [noise, noise], rng());
+    expect(await all(new Loader(dataset(10), { ...options, prepare }))).toEqual(alone);
+    // Two batches ahead of the one that is handed out, all samples at once.
+    let running = 0;
+    let most = 0;
+    const counted = async (index: number, epoch: number) => {
+      most = Math.max(most, ++running);
+      const sample = await prepare(index, epoch);
+      running--;
+      return sample;
+    };
+    await all(new Loader(dataset(10), { ...options, prepare: counted }));
+    expect(most).toBeGreaterThanOrEqual(9);
+  });
+
+  test("comes in place of transforms, and is a function", () => {
+    const prepare = preparer(dataset(4), [], rng());
+    expect(() => new Loader(dataset(4), { batchSize: 2, prepare, transforms: [noise] })).toThrow("expected transforms or prepare");
+    expect(() => new Loader(dataset(4), { batchSize: 2, prepare: 3 as never })).toThrow("expected prepare as a function");
+  });
+
+  test("an error of a transform names the sample, where the dataset knows its name", async () => {
+    const fails: Transform = {
+      name: "fails",
+      apply() {
+        throw new SpikeloomError("fails: too small");
+      },
+    };
+    const named = { ...dataset(4), length: 4, get: (i: number) => dataset(4).get(i), nameOf: (i: number) => `image ${i}.png` };
+    const loader = (set: Dataset) => new Loader(set, { batchSize: 1, transforms: [fails] });
+    await expect(loader(named).batchOf([2])).rejects.toThrow("image 2.png: fails: too small");
+    await expect(loader(firstOf(named, 3)).batchOf([2])).rejects.toThrow("image 2.png: fails: too small");
+    await expect(loader(dataset(4)).batchOf([2])).rejects.toThrow(/^fails: too small$/);
+  });
 });

@@ -229,3 +229,57 @@ describe("a survey", () => {
     net.dispose();
   });
 });
+
+/** Two integer neurons of one format (three planes, scale 1), both at work before a layer is. */
+class Branches extends nn.Module {
+  five = new snn.ILIF({ levels: 5 });
+  seven = new snn.ILIF({ levels: 7 });
+  pool = new nn.MaxPool2d(2);
+  a = new nn.Linear(8, 2);
+  b = new nn.Linear(2, 2);
+  forward(x: Tensor): Tensor {
+    const [five, seven] = [this.five.forward(x), this.seven.forward(x)];
+    const [t, b] = x.shape as [number, number];
+    return this.a.forward(this.pool.forward(five).reshape([t, b, 8])).add(mean(this.b.forward(seven), [2, 3]));
+  }
+}
+
+it("D is that of the neuron that fired, also where another one of the same format fired since", () =>
+  scope(() => {
+    const { layers } = count(new Branches(), draw([2, 3, 4, 4, 2], 5, 0, 9));
+    expect(layers.map((l) => [l.layer, l.levels])).toEqual([
+      ["a", 5],
+      ["b", 7],
+    ]);
+  }));
+
+describe("a layer that runs step by step", () => {
+  const inner = (features: number) => new snn.RLIF({ features });
+  it("is one row with T written out: the same work as in T rows", () =>
+    scope(() => {
+      const net = new nn.Sequential(new nn.Linear(3, 4), inner(4), new nn.Linear(4, 2));
+      const x = draw([5, 3, 3], 5, 0, 4);
+      const { layers, timeSteps, samples } = count(net, x, x);
+      expect([timeSteps, samples]).toEqual([5, 6]);
+      expect(layers.map((l) => [l.layer, l.timeSteps, l.spikes, l.denseOps, l.perStep.length])).toEqual([
+        ["0", 5, false, 12, 5],
+        ["1.recurrent", 5, true, 16, 5],
+        ["2", 5, true, 8, 5],
+      ]);
+      // What the neuron fires at a step is what its own layer and the next hear: the one a step later, the other at once.
+      const [, own, next] = layers as [unknown, Operations["layers"][number], Operations["layers"][number]];
+      expect(own.perStep[0]).toBe(0);
+      expect(own.perStep.slice(1)).toEqual(next.perStep.slice(0, -1));
+      expect(next.perStep.some((rate) => rate > 0)).toBe(true);
+      const heard = next.perStep.slice(0, -1).reduce((a, b) => a + b, 0) * 4;
+      expect(own.synOps).toBeCloseTo(heard * 4, 9);
+      expect(own.effectiveOps).toBeCloseTo(heard * 4, 9);
+    }));
+
+  it("that is only called several times keeps a row a call", () =>
+    scope(() => {
+      const shared = new nn.Linear(3, 3);
+      const net = new nn.Sequential(shared, new snn.LIF(), shared);
+      for (const b of [4, 2]) expect(count(net, draw([2, b, 3], 5, 0, 4)).layers.map((l) => l.timeSteps)).toEqual([2, 2]);
+    }));
+});

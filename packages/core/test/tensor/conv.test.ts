@@ -155,15 +155,15 @@ describe("conv2d", () => {
       );
   });
 
-  it("unpacks spikes where there are groups, and says so", () => {
+  it("unpacks spikes where there are groups, and says so; depth-wise convolution reads bits", () => {
     const x = spikes([1, 5, 5, 4], 4);
-    for (const [groups, weight] of [
-      [2, [3, 3, 2, 6]],
-      [4, [3, 3, 1, 4]],
+    for (const [groups, weight, views] of [
+      [2, [3, 3, 2, 6], 2],
+      [4, [3, 3, 1, 4], undefined],
     ] as const) {
       resetDenseViews();
       const bits = withGradients((a, b) => conv2d(a, b, null, { groups }), leaf(x), leaf(values(weight, 2)));
-      expect(denseViews().get("conv2d")).toBe(2);
+      expect(denseViews().get("conv2d")).toBe(views);
       const floats = withGradients((a, b) => conv2d(a, b, null, { groups }), leaf(toDense(x).alias()), leaf(values(weight, 2)));
       expect(bits.slice(0, 1)).toEqual(floats.slice(0, 1));
       expect(bits[2]).toEqual(floats[2]);

@@ -85,3 +85,54 @@ describe("implementations of spike products", () => {
     await expect(init({ device: "wasm" })).rejects.toThrow(/operation=name/);
   });
 });
+
+describe("the input gradient of a 3 x 3 convolution", () => {
+  afterEach(() => init({ device: "wasm", threads: 1 }));
+
+  /** Input gradients of some convolutions: sizes that tiles of 4 x 4 fit and do not fit, paddings, a window that steps. */
+  async function gradients(device: "wasm" | "reference", convGradInput: "winograd" | "direct"): Promise<number[][]> {
+    await init({ device, threads: 1, implementations: { convGradInput } });
+    const shapes = [
+      { n: 6, h: 8, w: 8, ci: 16, co: 24, padding: 1, stride: 1 },
+      { n: 7, h: 11, w: 7, ci: 33, co: 17, padding: 2, stride: 1 },
+      { n: 12, h: 9, w: 6, ci: 20, co: 16, padding: 0, stride: 1 },
+      { n: 6, h: 8, w: 8, ci: 16, co: 16, padding: 1, stride: 2 },
+    ];
+    return shapes.map(({ n, h, w, ci, co, padding, stride }, i) =>
+      scope(() => {
+        const x = tensor(random(n * h * w * ci, i), [n, h, w, ci]);
+        x.requiresGrad = true;
+        const y = conv2d(x, tensor(random(9 * ci * co, i + 9), [3, 3, ci, co]), null, { padding, stride });
+        y.mul(tensor(random(y.size, i + 5), y.shape))
+          .sum()
+          .backward();
+        return [...(x.grad?.dataSync() ?? [])];
+      }),
+    );
+  }
+
+  it("is the same by Winograd's tiles and by the direct sum, to float32 rounding", async () => {
+    const exact = await gradients("reference", "direct");
+    for (const name of ["winograd", "direct"] as const) {
+      const found = await gradients("wasm", name);
+      found.forEach((values, i) => {
+        const expected = exact[i] as number[];
+        const rms = Math.sqrt(expected.reduce((sum, v) => sum + v * v, 0) / expected.length);
+        expect(values.length).toBe(expected.length);
+        expect(Math.max(...values.map((v, j) => Math.abs(v - (expected[j] as number)))) / rms).toBeLessThan(1e-5);
+      });
+    }
+  });
+
+  it("follows exactly from Winograd's matrices in float64", async () => {
+    const [tiles, direct] = [await gradients("reference", "winograd"), await gradients("reference", "direct")];
+    tiles.forEach((values, i) => {
+      values.forEach((v, j) => {
+        expect(Math.abs(v - (direct[i]?.[j] as number))).toBeLessThan(1e-11);
+      });
+    });
+    // It was not the same sum.
+    expect(tiles.slice(0, 3).every((values, i) => values.some((v, j) => v !== direct[i]?.[j]))).toBe(true);
+    expect(tiles[3]).toEqual(direct[3]);
+  });
+});

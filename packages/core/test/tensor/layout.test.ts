@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { denseViews, resetDenseViews } from "../../src/tensor/ops/common.ts";
 import * as l from "../../src/tensor/ops/layout.ts";
+import { Recipe } from "../../src/tensor/recipe.ts";
 import { keep } from "../../src/tensor/scope.ts";
 import { type Shape, sizeOf } from "../../src/tensor/shape.ts";
 import { backward } from "../../src/tensor/tape.ts";
@@ -114,15 +115,22 @@ describe("reshape", () => {
 
   it("does not make a pending value that keeps its channels", () => {
     const [values, scale, shift] = [draw([4, 3], 1), draw([3], 2), draw([3], 3)];
-    const pending = new Tensor([4, 3], "f32", null, null, {
-      x: keep(values.alias()),
-      scale: keep(scale.alias()),
-      shift: keep(shift.alias()),
-      mean: keep(full([3], 0)),
-      rstd: keep(full([3], 1)),
-    });
+    const pending = new Tensor(
+      [4, 3],
+      "f32",
+      null,
+      null,
+      new Recipe([4, 3], {
+        x: keep(values.alias()),
+        scale: keep(scale.alias()),
+        shift: keep(shift.alias()),
+        mean: keep(full([3], 0)),
+        rstd: keep(full([3], 1)),
+        plus: null,
+      }),
+    );
     const y = l.reshape(pending, [2, 2, 3]);
-    expect(y.pending?.x.shape).toEqual([2, 2, 3]);
+    expect(y.pending?.parts.x.shape).toEqual([2, 2, 3]);
     const expected = values.mul(scale).add(shift).dataSync();
     expect(y.dataSync()).toEqual(expected);
     expect(l.reshape(pending, [12]).dataSync()).toEqual(expected);

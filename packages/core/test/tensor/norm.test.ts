@@ -6,7 +6,7 @@ import { reshape } from "../../src/tensor/ops/layout.ts";
 import { batchNorm, layerNorm } from "../../src/tensor/ops/norm.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
 import { keep, scope } from "../../src/tensor/scope.ts";
-import { apply, backward, checkpoint } from "../../src/tensor/tape.ts";
+import { apply, backward, checkpoint, noGrad } from "../../src/tensor/tape.ts";
 import { empty, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { checkGradients, close, leaf, on, sameEverywhere, spikes, values, withGradients } from "./support.ts";
 
@@ -133,7 +133,7 @@ describe("the pending output of batchNorm", () => {
 
   it("holds x, scale and shift until it is read, and then equals their product", () => {
     const y = make();
-    const parts = y.pending;
+    const parts = y.pending?.parts;
     if (!parts) throw new Error("not pending");
     const [x, scale, shift] = [parts.x, parts.scale, parts.shift].map((t) => [...t.dataSync()]) as [number[], number[], number[]];
     close(
@@ -142,7 +142,19 @@ describe("the pending output of batchNorm", () => {
       0,
     );
     expect(y.pending).toBeNull();
-    expect(parts.x.disposed && parts.scale.disposed && parts.shift.disposed && parts.mean.disposed && parts.rstd.disposed).toBe(true);
+    // Backward may want it made again.
+    expect(y.recipe?.parts).toBe(parts);
+    y.dispose();
+    const { x: values, scale: factor, shift: offset, mean, rstd } = parts;
+    expect([values, factor, offset, mean, rstd].every((t) => t?.disposed)).toBe(true);
+  });
+
+  it("holds them no longer than until it is read where no backward is to come", () => {
+    const y = noGrad(make);
+    const parts = y.pending?.parts;
+    sum(y).itemSync();
+    expect(parts?.x.disposed).toBe(true);
+    expect(y.recipe).toBeNull();
   });
 
   it("survives a reshape that keeps the channels", () => {
@@ -191,8 +203,8 @@ describe("the pending output of batchNorm", () => {
       withGradients(
         (a, g, b) => {
           const z = batchNorm(a, g, b, null, null, { training: true });
-          const parts = z.pending;
-          if (!parts) throw new Error("not pending");
+          const parts = z.pending?.parts;
+          if (!parts?.mean || !parts.rstd) throw new Error("not pending");
           statistics = { x: keep(parts.x.alias()), mean: keep(parts.mean.alias()), rstd: keep(parts.rstd.alias()) };
           return used === "once" ? twice(z, offer) : add(twice(z, offer), relu(z));
         },

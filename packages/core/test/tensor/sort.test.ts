@@ -6,6 +6,7 @@ import { scope } from "../../src/tensor/scope.ts";
 import { backward } from "../../src/tensor/tape.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { numbers } from "../gradcheck.ts";
+import "../../src/tensor/methods.ts";
 import { checkGradients, compiled, leaf, on, sameEverywhere, spikes, values, withGradients } from "./support.ts";
 
 beforeEach(() => on("reference"));
@@ -123,3 +124,11 @@ describe("gradients and shapes", () => {
     });
   });
 });
+
+it("is a method of a tensor as well", () =>
+  scope(() => {
+    const x = tensor([3, 1, 2]);
+    expect(list(x.sort({ descending: true }).values)).toEqual([3, 2, 1]);
+    expect(list(x.argsort())).toEqual([1, 2, 0]);
+    expect(list(x.topk(2).indices)).toEqual([0, 2]);
+  }));

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { Loader } from "../../src/data/loader.ts";
 import { BatchNorm2d } from "../../src/nn/index.ts";
 import { memoryInfo, randomness } from "../../src/runtime/engine.ts";
-import { estimateMemory } from "../../src/train/estimate.ts";
+import { estimateMemory, fitMemory } from "../../src/train/estimate.ts";
 import { compiledDevices } from "../gradcheck.ts";
 import { advance, averaged, images, lamb, type Setup, STANDARD, sgd, tinySdt, trainer, weights } from "./support.ts";
 
@@ -37,6 +37,34 @@ describe.each(compiledDevices())("on %s", (device) => {
     const of = async (batchSize: number) => (await estimateMemory(await trainer({ device, samples: 40, batchSize }), 0)).heapBytes;
     expect(await of(1000)).toBe(await of(40));
     expect(await of(40)).toBeGreaterThan(await of(10));
+  });
+});
+
+describe.each(compiledDevices())("a budget on %s", (device) => {
+  const deep = { ...wide, device, model: () => tinySdt({ embedDims: 64, pooling: "0010", depths: 3 }) } satisfies Setup;
+
+  it("has as few parts run again as will do, and the training is the same", async () => {
+    const plain = await trainer(deep);
+    const { rssBytes, heapBytes } = await estimateMemory(plain, 0);
+    await advance(plain, 5);
+    const expected = weights(plain.options.model);
+    const { peak } = memoryInfo();
+
+    const t = await trainer(deep);
+    const enough = await fitMemory(t, rssBytes, 0);
+    expect(enough).toMatchObject({ rssBytes, recomputed: [] });
+    const fitted = await fitMemory(t, rssBytes - 1, 0);
+    expect(fitted.recomputed).toEqual(["patch_embed"]);
+    expect(fitted.rssBytes).toBeLessThan(rssBytes);
+    await advance(t, 5);
+    expect(memoryInfo().peak / peak).toBeCloseTo(fitted.heapBytes / heapBytes, 1);
+    expect(memoryInfo().peak).toBeLessThan(0.9 * peak);
+    expect(weights(t.options.model)).toEqual(expected);
+
+    // More than it can be: what takes least is chosen, and said.
+    const least = await fitMemory(t, 1, 0);
+    expect(least.rssBytes).toBeLessThanOrEqual(fitted.rssBytes);
+    expect(least.recomputed.length).toBeGreaterThan(0);
   });
 });
 

@@ -379,6 +379,16 @@ describe("a checkpoint that is wrong changes nothing:", () => {
     expect(t.checkpoint()).toEqual(before);
   });
 
+  it("notes in its metadata, which are under the same seal", async () => {
+    const { t } = await started();
+    const bytes = t.checkpoint({ classes: '["cat","dog"]', sampleShape: "[8,8,1]" });
+    const { tensors, metadata } = safetensors.decode(bytes);
+    expect(metadata).toMatchObject({ classes: '["cat","dog"]', sampleShape: "[8,8,1]" });
+    expect(t.restore(bytes)).toBeUndefined();
+    const changed = safetensors.encode(tensors, { ...metadata, classes: '["dog","cat"]' });
+    expect(() => t.restore(changed, "c")).toThrow(/^c: expected the checksum/);
+  });
+
   it("weights alone, or the file of another program", async () => {
     const { t, before } = await started();
     const file = (metadata: Record<string, string>) => safetensors.encode(t.options.model.stateDict(), metadata);

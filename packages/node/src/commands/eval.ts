@@ -1,5 +1,6 @@
 /** `spikeloom eval`: loss, accuracy and confusion matrix of a run's weights on its test set. */
 import { train } from "spikeloom";
+import { startWorkers, workerCount } from "../sample-workers.ts";
 import { testLoader } from "../session.ts";
 import { table } from "../table.ts";
 import { openTrained, type TrainedOptions } from "../trained.ts";
@@ -11,10 +12,11 @@ export interface EvalOptions extends TrainedOptions {
   /** Another data set than the run's, and its folder. */
   data?: string | undefined;
   dir?: string | undefined;
+  workers?: number | undefined;
   json?: boolean | undefined;
 }
 
-export async function run({ json, data, dir, ...options }: EvalOptions): Promise<void> {
+export async function run({ json, data, dir, workers: count, ...options }: EvalOptions): Promise<void> {
   const overrides = [
     ...(options.set ?? []),
     // Another data set is not in the folder of the run's own.
@@ -22,7 +24,13 @@ export async function run({ json, data, dir, ...options }: EvalOptions): Promise
     ...(dir === undefined ? [] : [`data.dir=${JSON.stringify(dir)}`]),
   ];
   const { recipe, engine, set, model, folder } = await openTrained({ ...options, set: overrides });
-  const result = await train.evaluate(model, testLoader(recipe, set));
+  const workers = startWorkers(recipe, set.splits, count ?? workerCount(recipe, set));
+  let result: train.Evaluation;
+  try {
+    result = await train.evaluate(model, testLoader(recipe, set, workers));
+  } finally {
+    await workers?.close();
+  }
   const { classes } = set;
   if (json) {
     const { predictions, ...rest } = result;

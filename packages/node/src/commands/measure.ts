@@ -1,5 +1,6 @@
 /** `spikeloom measure`: firing rates, operations, sparsity, footprint, and energy under the papers' conventions side by side. */
 import { measure, models, SpikeloomError } from "spikeloom";
+import { csv } from "../csv.ts";
 import { writeFileAtomic } from "../files.ts";
 import { conventionFrom, measureOn } from "../measured.ts";
 import { bytes, count, energy as joules, percent, times } from "../report/format.ts";
@@ -211,6 +212,5 @@ function csvOf(reports: readonly measure.EnergyReport[], rates: readonly measure
       ...["neurons", "", r.layer, "", "", "", shape(r.shape.slice(2)), r.perStep.length, "", "", r.rate, r.value, "", "", "", "", "", ""],
       ...perStep(r.perStep),
     ]);
-  const quoted = (v: string | number) => (/[",\n]/.test(String(v)) ? `"${String(v).replaceAll('"', '""')}"` : String(v));
-  return rows.map((row) => row.map(quoted).join(",")).join("\n");
+  return csv(rows);
 }

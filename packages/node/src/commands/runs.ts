@@ -2,8 +2,9 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { SpikeloomError } from "spikeloom";
+import { csv } from "../csv.ts";
 import { diskError, writeFileAtomic } from "../files.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, recipeEpochs } from "../recipe.ts";
 import { duration, energy, percent } from "../report/format.ts";
 import { FILES, RunFolder } from "../run-folder.ts";
 import { type Column, table } from "../table.ts";
@@ -115,7 +116,7 @@ async function rowOf(path: string, name: string): Promise<RunRow> {
   const epochs = events.filter((e) => e.type === "epoch");
   const tests = epochs.flatMap(({ testAccuracy }) => number(testAccuracy) ?? []);
   const done = epochs.reduce((most, e) => Math.max(most, (number(e.epoch) ?? -1) + 1), 0);
-  const totalEpochs = recipe?.train.epochs ?? number(summary?.epochs) ?? null;
+  const totalEpochs = (recipe && recipeEpochs(recipe)) ?? number(summary?.epochs) ?? null;
   const complete = summary !== undefined && folder.has("weights") && done >= (totalEpochs ?? 0);
   const { device, isa } = summary ?? {};
   return {
@@ -221,8 +222,9 @@ const COLUMNS: readonly Column<RunRow>[] = [
 
 /** Raw numbers: accuracies and rates from 0 to 1, energy in picojoules. */
 function csvOf(rows: readonly RunRow[]): string {
-  const quoted = (v: unknown) => (/[",\n\r]/.test(String(v)) ? `"${String(v).replaceAll('"', '""')}"` : String(v));
-  const heads = "name,path,model,data,epochs,totalEpochs,status,accuracy,best,firingRate,energyPicojoules,seconds,seed,device,date,problem";
-  const keys = heads.split(",") as (keyof RunRow)[];
-  return [heads, ...rows.map((row) => keys.map((key) => quoted(row[key] ?? "")).join(","))].join("\n");
+  const keys =
+    "name,path,model,data,epochs,totalEpochs,status,accuracy,best,firingRate,energyPicojoules,seconds,seed,device,date,problem".split(
+      ",",
+    ) as (keyof RunRow)[];
+  return csv([keys, ...rows.map((row) => keys.map((key) => row[key] ?? ""))]);
 }

@@ -1,13 +1,15 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { join } from "node:path";
-import { SpikeloomError, train } from "spikeloom";
-import { checkMemory, memoryLine } from "../memory.ts";
+import { type EngineInfo, SpikeloomError, train } from "spikeloom";
+import { checkMemory, memoryBudget, memoryLine } from "../memory.ts";
+import { checkProfileFile, createProfile, PROFILE_STEPS, type ProfileSteps, profileText } from "../profile.ts";
 import { createProgress } from "../progress.ts";
-import { durationSeconds, loadRecipe, type Recipe, recipeToYaml } from "../recipe.ts";
+import { durationSeconds, loadRecipe, type Recipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../recipe.ts";
 import { energy as picojoules } from "../report/format.ts";
 import { BOARD, FILES, RunFolder } from "../run-folder.ts";
-import { weightsFile, writeReport } from "../run-report.ts";
-import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, startEngine } from "../session.ts";
+import { weightNotes, weightsFile, writeReport } from "../run-report.ts";
+import { type SampleWorkers, startWorkers, workerCount } from "../sample-workers.ts";
+import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, type SessionData, startEngine } from "../session.ts";
 import { EventWriter, logEvents } from "../tensorboard.ts";
 
 /** What asks a training to save and stop: Ctrl-C, a service manager, a closed terminal. */
@@ -19,32 +21,57 @@ export interface TrainOptions extends EngineChoice {
   out?: string | undefined;
   resume?: string | undefined;
   saveEvery?: string | undefined;
+  workers?: number | undefined;
   json?: boolean | undefined;
+  /** Write a trace of some steps: to this file, or to the run's folder. */
+  profile?: string | true | undefined;
+  /** Which steps of this process. */
+  profileSteps?: ProfileSteps | undefined;
 }
 
 /** How the command ended: 0, or 130 after Ctrl-C. */
 export async function run(options: TrainOptions): Promise<number> {
   const started = performance.now();
+  if (options.profileSteps && options.profile === undefined)
+    throw new SpikeloomError("--profile-steps chooses the steps of --profile: add that, or leave it out");
+  if (typeof options.profile === "string") checkProfileFile(options.profile);
   const { folder, recipe } = await open(options);
   folder.lock();
   try {
-    return await trainIn(folder, recipe, options, started);
+    const engine = await startEngine(
+      { device: options.device ?? recipe.device, threads: options.threads ?? recipe.threads, seed: recipe.seed },
+      recipe,
+    );
+    const set = await loadData(recipe);
+    const count = options.workers ?? workerCount(recipe, set);
+    const workers = startWorkers(recipe, set.splits, count);
+    try {
+      return await trainIn(folder, recipe, options, started, { engine, set, workers });
+    } finally {
+      await workers?.close();
+    }
   } finally {
     folder.unlock();
   }
 }
 
-async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions, started: number): Promise<number> {
-  const engine = await startEngine({
-    device: options.device ?? recipe.device,
-    threads: options.threads ?? recipe.threads,
-    seed: recipe.seed,
-  });
-  const set = await loadData(recipe);
+interface Prepared {
+  engine: EngineInfo;
+  set: SessionData;
+  workers: SampleWorkers | undefined;
+}
+
+async function trainIn(
+  folder: RunFolder,
+  recipe: Recipe,
+  options: TrainOptions,
+  started: number,
+  { engine, set, workers }: Prepared,
+): Promise<number> {
   const built = buildModel(recipe, set);
   const { model } = built;
   const stop = new AbortController();
-  const trainer = buildTrainer(recipe, set, model, stop.signal);
+  const trainer = buildTrainer(recipe, set, model, stop.signal, workers);
   const { ema } = trainer.options;
   // What is tested, kept as the best and kept in the end.
   const shipped = ema ?? model;
@@ -52,29 +79,35 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
     json: options.json ?? false,
     tests: { images: set.test.length, every: recipe.train.evalEvery },
   });
-  const estimate = async () => {
-    memory = await train.estimateMemory(trainer, process.memoryUsage.rss());
-    return memory;
+  const fit = async () => {
+    memory = await train.fitMemory(trainer, budget, process.memoryUsage.rss() + (workers?.bytes ?? 0));
+    checkMemory(memory, recipe, engine, budget);
   };
-  let memory: train.MemoryEstimate | undefined;
+  const budget = memoryBudget(recipe.train.memory);
+  let memory: train.FittedMemory | undefined;
   if (options.resume !== undefined) {
     const warning = trainer.restore(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
     if (warning) progress.note(warning);
-    checkMemory(await estimate(), recipe, engine);
+    await fit();
     await folder.rewind(trainer.steps, trainer.epochsDone);
     // What --set changed belongs to the run from now on.
     if (options.set?.length) await folder.write("recipe", recipeToYaml(recipe));
   } else {
-    checkMemory(await estimate(), recipe, engine);
+    await fit();
     await folder.create(recipe);
     // The first checkpoint, before any work: it shows that there is room for one, and nothing can be lost for want of it.
-    await folder.write("checkpoint", trainer.checkpoint());
+    await folder.write("checkpoint", trainer.checkpoint(weightNotes(recipe, set)));
   }
 
   progress.note(
     `${recipe.name}: ${recipe.model.name}; ${recipe.data.name}, ${set.train.length.toLocaleString("en")} training and ${set.test.length.toLocaleString("en")} test images; ${engine.device} (${engine.isa}), ${engine.threads} thread${engine.threads > 1 ? "s" : ""}, seed ${engine.seed}; ${folder.path}`,
   );
   if (memory) progress.note(memoryLine(memory));
+  for (const warning of recipeWarnings(recipe)) progress.note(`warning: ${warning}`);
+  if (trainer.epochsDone >= recipeEpochs(recipe))
+    progress.note(
+      `this run was finished already, after ${trainer.epochsDone} epoch${trainer.epochsDone > 1 ? "s" : ""}: nothing is trained, its results are made again. To go on: --set train.epochs=${2 * recipe.train.epochs}`,
+    );
   const board = new EventWriter(join(folder.path, BOARD), options.resume === undefined ? {} : { from: trainer.steps + 1 });
   if (options.resume === undefined) {
     const { epochs, batchSize, optimizer } = recipe.train;
@@ -89,7 +122,7 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
   const saveEvery = durationSeconds(options.saveEvery ?? recipe.saveEvery) ?? 60;
   const save = async () => {
     board.flush();
-    await folder.write("checkpoint", trainer.checkpoint());
+    await folder.write("checkpoint", trainer.checkpoint(weightNotes(recipe, set)));
   };
   let interrupted = false;
   const interrupt = () => {
@@ -100,11 +133,33 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
   };
   for (const signal of SIGNALS) process.on(signal, interrupt);
 
+  const steps = options.profileSteps ?? PROFILE_STEPS;
+  let profile =
+    options.profile === undefined
+      ? undefined
+      : createProfile(options.profile === true ? join(folder.path, "trace.json") : options.profile, steps, engine);
+  const profiled = async () => {
+    const ended = profile;
+    profile = undefined;
+    try {
+      const result = await ended?.finish();
+      if (result && options.json) console.log(JSON.stringify({ type: "profile", ...result }));
+      else if (result) progress.note(profileText(result, steps));
+    } catch (error) {
+      // The training is worth more than its trace.
+      progress.note(`profile: ${(error as Error).message}`);
+    }
+  };
+
   let lastSave = performance.now();
   let lastTest: train.Evaluation | undefined;
   let best = bestSoFar(folder);
   try {
+    profile?.begin();
     for await (const event of trainer.run()) {
+      if (event.type === "step") profile?.step(event.step);
+      else profile?.skip();
+      if (profile?.done) await profiled();
       try {
         if (event.type === "epoch" && event.test && event.test.accuracy > best) {
           best = event.test.accuracy;
@@ -130,13 +185,16 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
         await save();
         lastSave = performance.now();
       }
+      profile?.begin();
     }
   } catch (error) {
     if (!(interrupted && error === stop.signal.reason)) throw error;
   } finally {
+    profile?.skip();
     progress.done();
     for (const signal of SIGNALS) process.off(signal, interrupt);
   }
+  await profiled();
   const finish = async (): Promise<number> => {
     await save();
     if (interrupted) {
@@ -148,7 +206,7 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
     board.close();
     await folder.write("weights", weightsFile(recipe, set, shipped.stateDict()));
     const report = () => writeReport(folder, recipe, engine, set, built, lastTest);
-    const { test, energy } = await (ema ? ema.swapped(report) : report());
+    const { test, energy, warnings } = await (ema ? ema.swapped(report) : report());
     const done = {
       type: "done",
       run: folder.path,
@@ -158,6 +216,7 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
       ratioToAnn: energy.total.ratio,
       report: folder.file("report"),
       seconds: (performance.now() - started) / 1000,
+      ...(warnings.length ? { warnings } : {}),
     };
     if (options.json) console.log(JSON.stringify(done));
     else {
@@ -169,6 +228,8 @@ async function trainIn(folder: RunFolder, recipe: Recipe, options: TrainOptions,
       );
       console.log(`report  ${folder.file("report")}`);
       console.log(`took ${done.seconds.toFixed(0)} s`);
+      // Those of the recipe were told before the first step.
+      for (const warning of warnings.filter((w) => !recipeWarnings(recipe).includes(w))) console.log(`warning: ${warning}`);
     }
     return 0;
   };
@@ -197,8 +258,8 @@ async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions)
   }
   if (path === undefined)
     throw new SpikeloomError("train: give a recipe (spikeloom train RECIPE.yml) or a run to go on with (--resume DIR)");
-  const loaded = await loadRecipe(path, set, knownNames);
-  const recipe: Recipe = { ...loaded, seed: seed ?? loaded.seed };
+  const recipe = await loadRecipe(path, set, knownNames);
+  recipe.seed = seed ?? recipe.seed;
   const named = out ?? recipe.out;
   return { folder: named === undefined ? unused(join("runs", recipe.name)) : new RunFolder(named), recipe };
 }

@@ -22,7 +22,7 @@ export const cifar10Dvs: DatasetEntry = {
   mean: [],
   std: [],
   readSample: (path, { timeSteps = STEPS, splitBy }) => eventDataset([sampleOfFile(path, 0)], CLASSES, { timeSteps, splitBy }, true).get(0),
-  async load({ dir, timeSteps = STEPS, splitBy }) {
+  async load({ dir, timeSteps = STEPS, splitBy, cache }) {
     if (dir === undefined) throw new SpikeloomError(`CIFAR10-DVS: expected the folder of its files in data.dir, with ${LAYOUT}.`);
     const root = findRoot(dir, ["extract", "events_np"], CLASSES[0] as string);
     if (root === undefined) {
@@ -38,7 +38,7 @@ export const cifar10Dvs: DatasetEntry = {
       eventDataset(
         indices.map((i) => samples[i] as (typeof samples)[number]),
         CLASSES,
-        { timeSteps, splitBy },
+        { timeSteps, splitBy, cache },
         true,
       ),
     ) as [data.Dataset, data.Dataset];

@@ -27,7 +27,7 @@ export const dvs128Gesture: DatasetEntry = {
       { timeSteps, splitBy },
       false,
     ).get(0),
-  async load({ dir, timeSteps = STEPS, splitBy }) {
+  async load({ dir, timeSteps = STEPS, splitBy, cache }) {
     if (dir === undefined) throw new SpikeloomError(`DVS128 Gesture: expected the folder of its files in data.dir, with ${LAYOUT}.`);
     const recordings = findRoot(dir, ["DvsGesture", join("extract", "DvsGesture")], "trials_to_train.txt");
     const root = recordings ?? findRoot(dir, ["events_np"], join("train", "0"));
@@ -42,7 +42,7 @@ export const dvs128Gesture: DatasetEntry = {
               [".npz"],
             )
           : samplesOfRecordings(root, split));
-        return eventDataset(samples, data.events.gestureNames, { timeSteps, splitBy }, false);
+        return eventDataset(samples, data.events.gestureNames, { timeSteps, splitBy, cache }, false);
       }),
     )) as [data.Dataset, data.Dataset];
     return { train, test, dir: root };
@@ -52,7 +52,7 @@ export const dvs128Gesture: DatasetEntry = {
 /** A recording of one gesture, cut out of a longer one by whoever made it. */
 function wholeRecording(path: string): EventSample {
   const read = async () => ({ events: data.events.readAedat3(await readFileChecked(path, "recording"), SENSOR, path) });
-  return { name: path, label: 0, read };
+  return { name: path, path, label: 0, read };
 }
 
 /** The gestures of a split's recordings, class by class, in the order of SpikingJelly's file names. */
@@ -69,7 +69,7 @@ async function samplesOfRecordings(root: string, split: (typeof SPLITS)[number])
     labels.forEach(({ label, repeat, start, end }, i) => {
       const name = `${path}, ${start} to ${end} microseconds`;
       // A label as two digits, so that the order of strings is that of the classes first.
-      named.set(`${String(label).padStart(2, "0")}/${trial}_${repeat}.npz`, { name, label, read: () => recording.read(i) });
+      named.set(`${String(label).padStart(2, "0")}/${trial}_${repeat}.npz`, { name, path, label, read: () => recording.read(i) });
     });
   }
   return data.events.byName(named.keys()).map((key) => named.get(key) as EventSample);

@@ -9,6 +9,8 @@ export interface DatasetOptions {
   timeSteps?: number;
   /** Event data: frames share the recording's events or its time. */
   splitBy?: "number" | "time";
+  /** Event data: keep frames in this folder, or, true, in this user's cache. */
+  cache?: boolean | string;
 }
 
 /** A published data set that is read from disk. */

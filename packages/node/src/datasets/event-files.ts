@@ -5,6 +5,7 @@ import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { data, FormatError, SpikeloomError } from "spikeloom";
 import { diskError, readFileChecked } from "../files.ts";
+import { FrameCache } from "./frame-cache.ts";
 
 /** The two published sets are of DVS128 cameras. */
 export const SENSOR: data.events.SensorSize = { height: 128, width: 128 };
@@ -13,8 +14,10 @@ export const SENSOR: data.events.SensorSize = { height: 128, width: 128 };
 export type Recording = Awaited<ReturnType<typeof data.events.readEventNpz>>;
 
 export interface EventSample {
-  /** Where the events come from, for messages. */
+  /** Where the events come from, for messages: the file, and which part of it. */
   readonly name: string;
+  /** The file. */
+  readonly path: string;
   readonly label: number;
   read(): Promise<Recording>;
 }
@@ -22,13 +25,14 @@ export interface EventSample {
 export interface FrameSettings {
   timeSteps: number;
   splitBy?: "number" | "time" | undefined;
+  /** See `DatasetOptions`. */
+  cache?: boolean | string | undefined;
 }
 
 /** A file as SpikingJelly or the authors saved it. */
 export function sampleOfFile(path: string, label: number): EventSample {
   return {
-    name: path,
-    label,
+    ...{ name: path, path, label },
     async read() {
       const bytes = await readFileChecked(path, "recording");
       return path.endsWith(".npz") ? data.events.readEventNpz(bytes, SENSOR, path) : { events: data.events.readCifar10Dvs(bytes, path) };
@@ -40,30 +44,38 @@ export function sampleOfFile(path: string, label: number): EventSample {
 const AT_ONCE = 8;
 
 /**
- * A data set of recordings whose frames, [T, H, W, 2] counts, are made each time a sample is asked for.
+ * A data set of recordings whose frames, [T, H, W, 2] counts, are made when a sample is asked for, each time unless they are kept.
  * @param half whether frames are halved to 64 x 64
  */
 export function eventDataset(
   samples: readonly EventSample[],
   classNames: readonly string[],
-  { timeSteps, splitBy }: FrameSettings,
+  { timeSteps, splitBy, cache }: FrameSettings,
   half: boolean,
 ): data.Dataset {
   const limited = data.atMost(AT_ONCE);
+  const kept = cache ? new FrameCache(cache) : undefined;
   return {
     length: samples.length,
     classes: classNames.length,
     classNames,
     concurrent: true,
+    nameOf: (index) => (samples[index] as EventSample).name,
     get: (index) =>
       limited(async () => {
-        const { name, label, read } = samples[index] as EventSample;
-        const recording = await read();
-        const full = "frames" in recording ? expectSteps(recording.frames, timeSteps, name) : toFrames(recording.events, name);
-        const { data: values, shape } = half ? data.events.halveFrames(full) : full;
+        const sample = samples[index] as EventSample;
+        const { name, path, label } = sample;
+        const part = [name, timeSteps, splitBy ?? "number", half];
+        const { data: values, shape } = await (kept ? kept.frames(path, part, () => make(sample)) : make(sample));
         return { data: values, shape, label };
       }),
   };
+
+  async function make({ name, read }: EventSample): Promise<data.events.Frames> {
+    const recording = await read();
+    const full = "frames" in recording ? expectSteps(recording.frames, timeSteps, name) : toFrames(recording.events, name);
+    return half ? data.events.halveFrames(full) : full;
+  }
 
   function toFrames(events: data.events.Events, name: string): data.events.Frames {
     if (!events.t.length) throw new FormatError(`${name}: expected events, found none. The file is damaged: copy or download it again.`);

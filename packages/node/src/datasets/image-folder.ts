@@ -65,6 +65,7 @@ async function imagesOf(root: string, classNames: readonly string[], present: re
     classes: classNames.length,
     classNames,
     concurrent: true,
+    nameOf: (index) => paths[index] as string,
     get: (index) => readImage(paths[index] as string, labels[index] as number),
   };
 }

@@ -1,5 +1,5 @@
 /** Every published size of Spike-driven Transformer V1, by name (repository BICLab/Spike-Driven-Transformer, folder conf/). */
-import { SpikeloomError } from "../../runtime/error.ts";
+import { SettingError } from "../../runtime/error.ts";
 
 export interface SDTConfig {
   /** Time steps for still images; event frames bring their own. */
@@ -57,10 +57,11 @@ export const configs: Readonly<Record<string, SDTConfig>> = {
   "gesture-2-256-t16": { ...gesture, T: 16 },
 };
 
-/** Check a configuration. @throws SpikeloomError naming the field, what it must be and what it is. */
+/** Check a configuration. @throws SettingError naming the field, what it must be and what it is. */
 export function checkConfig(config: SDTConfig): SDTConfig {
   const fail = (field: string, expected: string): never => {
-    throw new SpikeloomError(
+    throw new SettingError(
+      field,
       `sdt-v1 config: ${field} must be ${expected}, found ${JSON.stringify((config as unknown as Record<string, unknown>)[field])}`,
     );
   };

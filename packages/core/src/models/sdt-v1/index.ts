@@ -16,6 +16,7 @@ export const sdtV1: System<SDTConfig> = {
   title: "Spike-driven Transformer V1",
   paper: "Yao et al. 2023, arXiv 2307.01694; repository BICLab/Spike-Driven-Transformer",
   configs,
+  check: (config) => void checkConfig(config),
   build: (config) => new SpikeDrivenTransformer(checkConfig(config)),
   attention: (module, input) => attentionMaps(module as SpikeDrivenTransformer, input),
   energyTable,

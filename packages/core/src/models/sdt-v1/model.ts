@@ -6,6 +6,7 @@
  * membranes. Tensors are [T, B, H, W, C]. Field names are the official state-dict keys; fields that the official code
  * keeps but never calls (attn_lif, talking_heads, rpe_lif) are here for their keys.
  */
+import { inTurn } from "../../nn/containers.ts";
 import { Conv1d, Conv2d, type ConvOptions } from "../../nn/conv.ts";
 import { constant_, truncNormal_ } from "../../nn/init.ts";
 import { Linear } from "../../nn/linear.ts";
@@ -78,6 +79,10 @@ export class PatchSplitting extends Module {
     this.rpe_conv = conv3x3(d, d);
     this.rpe_bn = new BatchNorm2d(d);
     this.rpe_lif = neuron(spikeMode);
+  }
+
+  override recomputable(): Module[] {
+    return [this];
   }
 
   /** x [T, B, H, W, Cin] -> membranes [T, B, H', W', D]. */
@@ -242,6 +247,10 @@ export class Block extends Module {
     this.mlp = new SpikingMLP({ dim, hidden: Math.floor(dim * mlpRatio), spikeMode, layer });
   }
 
+  override recomputable(): Module[] {
+    return [this];
+  }
+
   forward(x: Tensor): Tensor {
     return this.mlp.forward(this.attn.forward(x));
   }
@@ -277,8 +286,7 @@ export class SpikeDrivenTransformer extends Module {
         `images [B, H, W, ${inChannels}] or event frames [T, B, H, W, ${inChannels}]`,
         show(input.shape),
       );
-    let x = this.patch_embed.forward(input.rank === 4 ? repeat(input, T) : input);
-    for (const block of this.block) x = block.forward(x);
+    const x = inTurn([this.patch_embed, ...this.block], input.rank === 4 ? repeat(input, T) : input);
     const pooled = mean(x, [2, 3]);
     const s = this.head_lif.forward(pooled);
     tap("head_lif", s);

@@ -139,6 +139,10 @@ export const elementwise = {
     for (let r = 0; r < rows; r++) for (let j = 0; j < c; j++) y[r * c + j] = x[r * c + j]! * scale[j]! + shift[j]!;
   },
 
+  affine_add({ x, scale, shift, u, y, rows, c }: ReferenceArgs<"affine_add">): void {
+    for (let r = 0; r < rows; r++) for (let j = 0; j < c; j++) y[r * c + j] = x[r * c + j]! * scale[j]! + shift[j]! + u[r * c + j]!;
+  },
+
   affine2({ u, x, a, b, d, y, rows, c }: ReferenceArgs<"affine2">): void {
     for (let r = 0; r < rows; r++) for (let j = 0; j < c; j++) y[r * c + j] = u[r * c + j]! * a[j]! + x[r * c + j]! * b[j]! + d[j]!;
   },

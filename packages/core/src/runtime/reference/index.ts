@@ -11,6 +11,7 @@ import { products } from "./products.ts";
 import { random } from "./random.ts";
 import { reduce } from "./reduce.ts";
 import { spikes } from "./spikes.ts";
+import { winograd } from "./winograd.ts";
 
 export type { ReferenceArgs } from "./args.ts";
 
@@ -19,6 +20,7 @@ export const referenceKernels: ReferenceKernels<KernelName> = {
   ...layout,
   ...reduce,
   ...products,
+  ...winograd,
   ...spikes,
   ...pooling,
   ...norm,

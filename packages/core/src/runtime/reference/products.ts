@@ -3,6 +3,11 @@ import type { ReferenceArgs } from "./args.ts";
 import { spikeAt } from "./spikes.ts";
 import { allTaps, windowTaps } from "./window.ts";
 
+/** The values of spikes [n, h, w, planes, words(co)]. */
+function values({ x, n, h, w, co, planes, scale }: ReferenceArgs<"spike_dwconv2d" | "spike_dwconv2d_grad_weight">): Float64Array {
+  return Float64Array.from({ length: n * h * w * co }, (_, i) => scale * spikeAt(x, Math.floor(i / co), planes, co, i % co));
+}
+
 export const products = {
   gemm({ a, b, c, bias, batch, m, n, k, sa, sb, sc, ta, tb, alpha, accumulate }: ReferenceArgs<"gemm">): void {
     for (let q = 0; q < batch; q++)
@@ -74,6 +79,14 @@ export const products = {
         for (let i = 0; i < c; i++) gw[tap * c + i]! += x[(image * h * w + pixel) * c + i]! * gy[(image * oh * ow + out) * c + i]!;
   },
 
+  spike_dwconv2d(g: ReferenceArgs<"spike_dwconv2d">): void {
+    products.dwconv2d({ ...g, x: values(g) });
+  },
+
+  spike_dwconv2d_grad_weight(g: ReferenceArgs<"spike_dwconv2d_grad_weight">): void {
+    products.dwconv2d_grad_weight({ ...g, x: values(g) });
+  },
+
   spike_conv2d(g: ReferenceArgs<"spike_conv2d">): void {
     const { x, wt, bias, y, n, h, w, ci, oh, ow, co, planes, scale } = g;
     for (let image = 0; image < n; image++)
@@ -94,13 +107,18 @@ export const products = {
   },
 
   spike_conv2d_grad_weight(g: ReferenceArgs<"spike_conv2d_grad_weight">): void {
-    const { x, gy, gw, n, h, w, ci, oh, ow, co, kh, kw, planes, scale } = g;
-    gw.fill(0, 0, kh * kw * ci * co);
-    for (let image = 0; image < n; image++)
+    const { x, gy, gw, n, h, w, ci, oh, ow, co, kh, kw, planes, scale, chunks } = g;
+    const size = kh * kw * ci * co;
+    gw.fill(0, 0, chunks * size);
+    for (let image = 0; image < n; image++) {
+      let chunk = 0;
+      while (image >= Math.floor((n * (chunk + 1)) / chunks)) chunk++;
       for (const { pixel, tap, out } of allTaps(g))
         for (let i = 0; i < ci; i++) {
           const spike = scale * spikeAt(x, image * h * w + pixel, planes, ci, i);
-          if (spike !== 0) for (let o = 0; o < co; o++) gw[(tap * ci + i) * co + o]! += spike * gy[(image * oh * ow + out) * co + o]!;
+          if (spike === 0) continue;
+          for (let o = 0; o < co; o++) gw[chunk * size + (tap * ci + i) * co + o]! += spike * gy[(image * oh * ow + out) * co + o]!;
         }
+    }
   },
 };

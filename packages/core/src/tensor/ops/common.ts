@@ -1,9 +1,11 @@
 /** What every op file needs: running kernels, dense views of spikes, and the profile that counts where those happen. */
+import type { ProductShape } from "../../runtime/costs.ts";
 import { type KernelArgs, tilesFor } from "../../runtime/device.ts";
 import { device } from "../../runtime/engine.ts";
-import { type KernelName, REDUCE } from "../../runtime/kernel-table.ts";
-import { wrong } from "../shape.ts";
-import { type DType, denseStorage, empty, expectTensor, Tensor } from "../tensor.ts";
+import { spikeImplementation } from "../../runtime/implementations.ts";
+import { type KernelName, REDUCE, spikeGradBlocks } from "../../runtime/kernel-table.ts";
+import { type Shape, wrong } from "../shape.ts";
+import { type DType, denseStorage, empty, expectTensor, type SpikeFormat, Tensor } from "../tensor.ts";
 
 export { tilesFor };
 
@@ -39,6 +41,55 @@ export function dense(op: string, t: Tensor): Tensor {
   if (t.dtype !== "spikes") wrong(op, "every argument", "of dtype f32 or spikes", t.dtype);
   unpacked.set(op, (unpacked.get(op) ?? 0) + 1);
   return new Tensor(t.shape, "f32", denseStorage(t));
+}
+
+/** The set bits of a spike tensor, of all planes; counted once for its memory. */
+export function setBits(t: Tensor): number {
+  const { storage } = t;
+  const on = device();
+  if (storage.counted?.on === on) return storage.counted.bits;
+  const rows = storage.length;
+  // Partial sums are f32: each must stay below 2^24 to be exact.
+  const chunks = Math.max(tilesFor(rows, 0.25), Math.ceil(rows / 2 ** 18));
+  const partial = empty([chunks, 2]);
+  run("spike_stats", { x: storage, partial: partial.storage, rows, c: 32, planes: 1, chunks }, chunks);
+  const values = on.view(partial.storage);
+  let bits = 0;
+  for (let q = 0; q < chunks; q++) bits += values[2 * q] as number;
+  partial.dispose();
+  storage.counted = { on, bits };
+  return bits;
+}
+
+/** Does a product with spikes go through the event-driven kernels? By its shape and its spikes, or as forced. */
+export function byEvents(operation: "spikeProduct" | "spikeProductGradWeight", x: Tensor, shape: ProductShape): boolean {
+  const { planes } = x.spikes as SpikeFormat;
+  return spikeImplementation(operation, device().isa, shape, planes, () => setBits(x)) === "event";
+}
+
+/**
+ * Weight gradient [kh, kw, ci, co] of a convolution fed with spikes x, whose output has the gradient gy. A few blocks of channels are
+ * not work for many threads: images are then cut into chunks, and their sums added.
+ */
+export function spikeWeightGradient(
+  x: Tensor,
+  gy: Tensor,
+  shape: Shape,
+  g: Omit<KernelArgs<"spike_conv2d">, "x" | "wt" | "bias" | "y">,
+): Tensor {
+  const gw = empty(shape);
+  if (gw.size === 0) return gw;
+  const blocks = spikeGradBlocks(g.ci, g.co, g.kh * g.kw);
+  const chunks = Math.max(1, Math.min(g.n, Math.floor(8 / blocks)));
+  const partial = chunks > 1 ? empty([chunks, gw.size]) : gw;
+  const units = chunks * blocks;
+  const cost = (g.n * g.oh * g.ow * g.planes * g.kh * g.kw * g.ci * g.co) / 32 / units;
+  run("spike_conv2d_grad_weight", { ...g, x: x.storage, gy: gy.storage, gw: partial.storage, chunks }, tilesFor(units, cost));
+  if (chunks > 1) {
+    const op = REDUCE.indexOf("sum");
+    run("reduce", { x: partial.storage, y: gw.storage, outer: 1, n: chunks, inner: gw.size, chunks: 1, op, scale: 1 }, 1);
+  }
+  return gw;
 }
 
 /** scale * sum over the rows of x [rows, c]: f32 [c]. In chunks that follow from the shape alone. */

@@ -3,12 +3,14 @@
  * whose cost follows the number of spikes; with groups, or a window row too long for those kernels (CONV_LIMITS), they are unpacked.
  */
 import { checkOptions, kindOf } from "../../runtime/check.ts";
-import { implementation } from "../../runtime/implementations.ts";
-import { CONV_LIMITS, productUnits, spikeGradUnits } from "../../runtime/kernel-table.ts";
+import { device } from "../../runtime/engine.ts";
+import { implementation, implementationForced } from "../../runtime/implementations.ts";
+import { CONV_LIMITS, productUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
+import { scope } from "../scope.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
-import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
+import { empty, type SpikeFormat, type Tensor, zeros } from "../tensor.ts";
+import { byEvents, dense, expectDType, expectFloat, run, spikeWeightGradient, sumRows, tilesFor } from "./common.ts";
 import { once } from "./layout.ts";
 import { spikeProduct } from "./spike-product.ts";
 import { at, copyStrided } from "./strided.ts";
@@ -26,6 +28,18 @@ interface Settings {
 const rowCost = (g: Window, groups: number): number => (g.ow * g.kh * g.kw * (g.ci / groups) * g.co) / 8;
 
 const isDepthwise = ({ window, groups }: Settings): boolean => groups > 1 && groups === window.ci && groups === window.co;
+
+/**
+ * Does Winograd's form of the input gradient apply, and pay? It sums over gy, in tiles of 4 x 4 pixels of x; a tile of few channels is
+ * all transforms, and tiles that hang over the border are lost work.
+ */
+function fitsWinograd(g: Window): boolean {
+  const plain = g.kh === 3 && g.kw === 3 && g.sh === 1 && g.sw === 1 && g.dh === 1 && g.dw === 1 && g.ph <= 2 && g.pw <= 2;
+  const tiles = Math.ceil(g.h / 4) * Math.ceil(g.w / 4);
+  // The reference device sums as the definition says, unless it is told otherwise.
+  const wanted = device().name !== "reference" || implementationForced("convGradInput");
+  return plain && wanted && g.ci >= 16 && g.co >= 16 && g.n * tiles >= 24 && 72 * tiles <= 9 * g.h * g.w;
+}
 
 /** One group's part of the weight, or the whole when there is one group. */
 function groupWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
@@ -70,16 +84,15 @@ const convolution: OpDefinition<Settings> = {
       return y;
     }
     if (x.dtype === "spikes" && groups === 1 && spikeProduct(x, weight, bias ?? null, y, g)) return y;
-    const values = dense("conv2d", x).storage;
-    const tiles = tilesFor(g.n * g.oh, rowCost(g, groups) / groups);
     if (isDepthwise(settings)) {
-      run(
-        "dwconv2d",
-        { x: values, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g },
-        tilesFor(g.n * g.oh, rowCost(g, groups)),
-      );
+      const args = { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g };
+      const tiles = tilesFor(g.n * g.oh, rowCost(g, groups));
+      if (x.spikes) run("spike_dwconv2d", { ...args, ...x.spikes }, tiles);
+      else run("dwconv2d", args, tiles);
       return y;
     }
+    const values = dense("conv2d", x).storage;
+    const tiles = tilesFor(g.n * g.oh, rowCost(g, groups) / groups);
     const [ci, co] = [g.ci / groups, g.co / groups];
     for (let group = 0; group < groups; group++) {
       const wt = groupWeight(weight, g, groups, group);
@@ -92,13 +105,11 @@ const convolution: OpDefinition<Settings> = {
 
   backward(ctx, grads, settings) {
     const gy = grads[0] as Tensor;
-    const [weight, x] = ctx.saved as [Tensor, Tensor?];
+    const weight = ctx.load(0);
     const { co, n, oh, ow } = settings.window;
-    return [
-      ctx.needs[0] ? inputGradient(gy, weight, settings) : null,
-      x ? weightGradient(x, gy, weight.shape, settings) : null,
-      ctx.needs[2] ? sumRows(gy, n * oh * ow, co) : null,
-    ];
+    // One after the other, each giving back what it made, x among it, before the next begins.
+    const gw = ctx.needs[1] ? scope(() => weightGradient(ctx.load(1), gy, weight.shape, settings)) : null;
+    return [ctx.needs[0] ? scope(() => inputGradient(gy, weight, settings)) : null, gw, ctx.needs[2] ? sumRows(gy, n * oh * ow, co) : null];
   },
 };
 
@@ -109,6 +120,15 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
   const cost = (g.w * g.kh * g.kw * g.ci * g.co) / (8 * groups * g.sh * g.sw);
   if (isDepthwise(settings)) {
     run("dwconv2d_grad_input", { gy: gy.storage, wt: weight.storage, gx: gx.storage, ...g }, tilesFor(g.n * g.h, cost));
+    return gx;
+  }
+  if (groups === 1 && fitsWinograd(g) && implementation("convGradInput") === "winograd") {
+    const back = { n: g.n, h: g.oh, w: g.ow, ci: g.co, oh: g.h, ow: g.w, co: g.ci, ph: 2 - g.ph, pw: 2 - g.pw };
+    const u = empty([winogradSize(back.ci, back.co)]);
+    const wt = turnedWeight(weight, g, 1, 0);
+    run("winograd_weights", { wt: wt.storage, u: u.storage, ci: back.ci, co: back.co }, tilesFor(back.ci, 16 * back.co));
+    const units = winogradUnits(g.n, g.h, g.w);
+    run("winograd_conv2d", { x: gy.storage, u: u.storage, y: gx.storage, ...back }, tilesFor(units, 54 * back.ci * back.co));
     return gx;
   }
   // The transposed convolution: an ordinary one over gy, between whose rows lie stride - 1 rows of zeros.
@@ -129,21 +149,20 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
 function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings): Tensor {
   const { window: g, groups } = settings;
   if (x.size === 0 || gy.size === 0) return zeros(shape);
+  if (x.dtype === "spikes" && groups === 1 && byEvents("spikeProductGradWeight", x, g)) {
+    return spikeWeightGradient(x, gy, shape, { ...g, ...(x.spikes as SpikeFormat) });
+  }
   const gw = empty(shape);
   const positions = g.n * g.oh * g.ow;
   const taps = g.kh * g.kw;
-  if (x.dtype === "spikes" && groups === 1 && implementation("spikeProductGradWeight") === "event") {
-    const format = x.spikes as SpikeFormat;
-    const units = spikeGradUnits(g.ci, g.co);
-    const tiles = tilesFor(units, (positions * format.planes * wordsOf(g.ci) * taps * g.co) / units);
-    run("spike_conv2d_grad_weight", { x: x.storage, gy: gy.storage, gw: gw.storage, ...g, ...format }, tiles);
+  if (isDepthwise(settings)) {
+    const args = { x: x.storage, gy: gy.storage, gw: gw.storage, ...g };
+    const tiles = tilesFor(Math.ceil(g.ci / 32), 4 * positions * taps);
+    if (x.spikes) run("spike_dwconv2d_grad_weight", { ...args, ...x.spikes }, tiles);
+    else run("dwconv2d_grad_weight", args, tiles);
     return gw;
   }
   const values = dense("conv2d", x).storage;
-  if (isDepthwise(settings)) {
-    run("dwconv2d_grad_weight", { x: values, gy: gy.storage, gw: gw.storage, ...g }, tilesFor(Math.ceil(g.ci / 16), 2 * positions * taps));
-    return gw;
-  }
   const [ci, co] = [g.ci / groups, g.co / groups];
   const units = productUnits(1, taps * ci, co);
   const tiles = tilesFor(units, (positions * taps * ci * co) / 8 / units);

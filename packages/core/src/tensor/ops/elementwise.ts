@@ -7,20 +7,11 @@
  */
 import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { BINARY, COMPARE, ELEMENT, LOGICAL, UNARY } from "../../runtime/kernel-table.ts";
+import type { Recipe } from "../recipe.ts";
 import { scope } from "../scope.ts";
 import { broadcastShape, broadcastStrides, type Shape, sameShape, wrong } from "../shape.ts";
 import { apply, noGrad, type OpDefinition } from "../tape.ts";
-import {
-  type DType,
-  empty,
-  emptySpikes,
-  expectTensor,
-  full,
-  type PendingAffine,
-  type SpikeFormat,
-  type Tensor,
-  tensor,
-} from "../tensor.ts";
+import { type DType, empty, emptySpikes, expectTensor, full, type SpikeFormat, Tensor, tensor } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, tilesFor } from "./common.ts";
 import { unbroadcast } from "./reduce.ts";
 import { copyStrided, walkArgs } from "./strided.ts";
@@ -57,7 +48,7 @@ function unaryOp(name: UnaryName, derivative: Derivative, cost = 1): OpDefinitio
       const gy = g as Tensor;
       // The kernel reads x or y, as the derivative is written; the other pointer only has to be valid.
       const known = derivative === "constant" ? gy : dense(name, ctx.saved[0] as Tensor);
-      const gx = empty(gy.shape);
+      const gx = ctx.over(gy.shape, gy);
       const { storage } = known;
       if (gx.size)
         run("unary_grad", { x: storage, y: storage, gy: gy.storage, gx: gx.storage, n: gx.size, op, p0, p1 }, tilesFor(gx.size, cost));
@@ -284,9 +275,7 @@ function binaryOp(name: BinaryName): OpDefinition<{ a: Shape; b: Shape; shape: S
       const [a, b] = inputs.map((t) => dense(name, t)) as [Tensor, Tensor];
       const { shape } = settings;
       const y = empty(shape);
-      const waiting = name === "add" && a !== b && sameShape(a.shape, b.shape) ? [a, b].find((t) => t.pending) : undefined;
-      if (y.size && waiting) addPending(waiting.pending as PendingAffine, waiting === a ? b : a, y);
-      else if (y.size) {
+      if (y.size) {
         const { args, tiles } = walkArgs(name, shape, [broadcastStrides(a.shape, shape), broadcastStrides(b.shape, shape)]);
         run("binary", { a: a.storage, b: b.storage, y: y.storage, op, ...args }, tiles);
       }
@@ -302,14 +291,6 @@ function binaryOp(name: BinaryName): OpDefinition<{ a: Shape; b: Shape; shape: S
       ];
     },
   };
-}
-
-/** y = other + (x * scale + shift), in one pass: a residual connection behind a batch norm. */
-function addPending({ x, scale, shift }: PendingAffine, other: Tensor, y: Tensor): void {
-  const c = scale.size;
-  const rows = y.size / c;
-  const coefficients = { a: full([c], 1).storage, b: scale.storage, d: shift.storage };
-  run("affine2", { u: other.storage, x: x.storage, ...coefficients, y: y.storage, rows, c }, tilesFor(rows, c));
 }
 
 const BINARY_OPS = Object.fromEntries(BINARY.map((name) => [name, binaryOp(name)])) as Record<BinaryName, ReturnType<typeof binaryOp>>;
@@ -328,8 +309,23 @@ function binary(name: BinaryName, a: Operand, b: Operand): Tensor {
   });
 }
 
+/** A batch norm's output and a shortcut: normalised and added in one pass. */
+const addShortcut: OpDefinition<void> = {
+  name: "add",
+  forward(ctx, [norm, other]) {
+    const { shape, recipe } = norm as Tensor;
+    const how = recipe as Recipe;
+    return new Tensor(shape, "f32", how.plus(other as Tensor), null, ctx.recording ? how.followedBy(other as Tensor) : null);
+  },
+  backward: (ctx, [g]) => [ctx.needs[0] ? (g as Tensor) : null, ctx.needs[1] ? (g as Tensor) : null],
+};
+
 /** a + b. f32 or spikes, or numbers; shapes broadcast. */
 export function add(a: Operand, b: Operand): Tensor {
+  if (a instanceof Tensor && b instanceof Tensor && a.dtype === "f32" && b.dtype === "f32" && sameShape(a.shape, b.shape)) {
+    if (a.recipe?.isNorm) return apply(addShortcut, [a, b], undefined);
+    if (b.recipe?.isNorm) return apply(addShortcut, [b, a], undefined);
+  }
   if (typeof b === "number" && typeof a !== "number") return affine(a, 1, b);
   if (typeof a === "number" && typeof b !== "number") return affine(b, 1, a);
   return binary("add", a, b);

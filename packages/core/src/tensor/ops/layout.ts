@@ -7,7 +7,8 @@
  */
 
 import { kindOf } from "../../runtime/check.ts";
-import { device } from "../../runtime/engine.ts";
+import { device, retain } from "../../runtime/engine.ts";
+import { Repeated } from "../recipe.ts";
 import { keep, scope } from "../scope.ts";
 import { axisOf, broadcastShape, broadcastStrides, expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, applyMany, type OpDefinition } from "../tape.ts";
@@ -36,8 +37,10 @@ const reshapeOp: OpDefinition<{ from: Shape; to: Shape }> = {
   name: "reshape",
   forward(_ctx, [input], { from, to }) {
     const x = input as Tensor;
+    const { recipe } = x;
     // A value not made yet stays so: a neuron behind the reshape can still take it in its own pass.
-    if (x.pending && lastOf(from) === lastOf(to) && to.length > 0) return x.share(to);
+    if (recipe && lastOf(from) === lastOf(to) && to.length > 0)
+      return new Tensor(to, "f32", x.pending ? null : retain(x.storage), null, recipe.reshaped(to));
     if (x.spikes && !spikesAlias(x.spikes, from, to)) return repack(dense("reshape", x).alias(to), x.spikes);
     return x.alias(to);
   },
@@ -266,11 +269,11 @@ const repeatOp: OpDefinition<number> = {
     if (x.dtype !== "f32" || (ctx.needs[0] && !x.node))
       return stridedCopy("repeat", x, { axes: shape, strides: [0, ...stridesOf(x.shape)], offset: 0, shape });
     // What is repeated goes on into the graph by this handle, if the next layer works on it alone.
-    const source = keep(x.share());
+    const source = keep(x.recipe ? new Tensor(x.shape, "f32", x.pending ? null : retain(x.storage), null, x.recipe.retain()) : x.alias());
     source.node = x.node;
     source.output = x.output;
     source.node?.take();
-    return new Tensor(shape, "f32", null, null, { x: source, steps });
+    return new Tensor(shape, "f32", null, null, new Repeated(source, steps));
   },
   backward(_ctx, [g]) {
     const gy = g as Tensor;

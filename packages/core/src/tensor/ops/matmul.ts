@@ -3,12 +3,11 @@
  * each spike; everything else is a dense product.
  */
 import { checkOptions } from "../../runtime/check.ts";
-import { implementation } from "../../runtime/implementations.ts";
-import { productUnits, spikeGradUnits } from "../../runtime/kernel-table.ts";
+import { productUnits } from "../../runtime/kernel-table.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, expectTensor, type Tensor } from "../tensor.ts";
-import { dense, expectFloat, run, tilesFor } from "./common.ts";
+import { byEvents, dense, expectFloat, run, spikeWeightGradient, tilesFor } from "./common.ts";
 import { expand, once, transpose } from "./layout.ts";
 import { unbroadcast } from "./reduce.ts";
 import { spikeProduct } from "./spike-product.ts";
@@ -79,18 +78,12 @@ function projectGrad(x: Tensor, g: Tensor, tb: boolean): Tensor {
   const k = x.shape[x.rank - 1] as number;
   const n = g.shape[g.rank - 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
-  if (!x.spikes || implementation("spikeProductGradWeight") === "dense") {
+  if (!x.spikes || !byEvents("spikeProductGradWeight", x, onePixel(rows, k, n))) {
     const values = dense("matmul", x);
     const [left, right, shape] = tb ? [g, values, [n, k]] : [values, g, [k, n]];
     return gemm(left, right, shape, { batch: 1, m: shape[0] as number, n: shape[1] as number, k: rows, sa: 0, sb: 0, ta: true, tb: false });
   }
-  const gw = empty([k, n]);
-  if (gw.size)
-    run(
-      "spike_conv2d_grad_weight",
-      { x: x.storage, gy: g.storage, gw: gw.storage, ...onePixel(rows, k, n), ...x.spikes },
-      tilesFor(spikeGradUnits(k, n), (rows * k * n) / spikeGradUnits(k, n) / 8),
-    );
+  const gw = spikeWeightGradient(x, g, [k, n], { ...onePixel(rows, k, n), ...x.spikes });
   return tb ? transpose(gw) : gw;
 }
 

@@ -1,9 +1,10 @@
 /**
  * Batch, group, layer and RMS normalisation over channels-last tensors. Batch norm computes statistics and per-channel coefficients, but not
- * its product: the output is a pending `x * scale + shift` (see PendingAffine), which a neuron that follows reads on the fly.
+ * its product: the output is a pending `x * scale + shift` (see Recipe), which a neuron that follows reads on the fly.
  */
 
 import { checkOptions } from "../../runtime/check.ts";
+import { Recipe } from "../recipe.ts";
 import { keep } from "../scope.ts";
 import { expectFinite, expectList, expectShape, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, isRecomputing, type OpDefinition } from "../tape.ts";
@@ -65,14 +66,15 @@ const batchNormalisation: OpDefinition<BatchNormSettings> = {
     ctx.save(input, mean, rstd, ...(gamma ? [gamma] : []));
     const parts = { x: x.alias(), scale, shift, mean, rstd };
     for (const part of Object.values(parts)) keep(part);
-    return new Tensor(input.shape, "f32", null, null, parts);
+    return new Tensor(input.shape, "f32", null, null, new Recipe(input.shape, { ...parts, plus: null }));
   },
 
   backward(ctx, grads, { training, rows, c }) {
     const gy = grads[0] as Tensor;
     const [input, mean, rstd, gamma] = ctx.saved as [Tensor, Tensor, Tensor, Tensor?];
     const statistics = { mean: mean.storage, rstd: rstd.storage };
-    const x = dense("batchNorm", input).storage;
+    const values = dense("batchNorm", input);
+    const x = values.storage;
     let sums = gy.normSums;
     if (!sums) {
       const chunks = tilesFor(rows, c);
@@ -85,7 +87,7 @@ const batchNormalisation: OpDefinition<BatchNormSettings> = {
     run("bn_grad_coefficients", { ...source, ...statistics, training: training ? 1 : 0, ...coefficients }, 1);
     let gx: Tensor | null = null;
     if (ctx.needs[0]) {
-      gx = empty(input.shape);
+      gx = ctx.over(input.shape, gy, values);
       run("affine2", { u: gy.storage, x, a: a.storage, b: b.storage, d: d.storage, y: gx.storage, rows, c }, tilesFor(rows, c));
     }
     return gamma ? [gx, ctx.needs[1] ? ggamma : null, ctx.needs[2] ? gbeta : null] : [gx];

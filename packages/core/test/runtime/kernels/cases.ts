@@ -1,5 +1,5 @@
 // For every kernel of the table, random arguments. The type of `cases` makes a kernel without a case an error.
-import { BINARY, COMPARE, type KernelName, LOGICAL, REDUCE, UNARY } from "../../../src/runtime/kernel-table.ts";
+import { BINARY, COMPARE, type KernelName, LOGICAL, REDUCE, UNARY, winogradSize } from "../../../src/runtime/kernel-table.ts";
 import { philoxBlock } from "../../../src/runtime/random.ts";
 import { type ReferenceArgs, referenceKernels } from "../../../src/runtime/reference/index.ts";
 import { words } from "../../../src/runtime/reference/spikes.ts";
@@ -191,6 +191,12 @@ const cases: Cases<KernelName> = {
     const c = d.channels();
     return { args: { x: d.floats(rows * c), scale: d.floats(c), shift: d.floats(c), y: unwritten(rows * c), rows, c }, ...close };
   },
+  affine_add: (d) => {
+    const rows = dim(d);
+    const c = d.channels();
+    const n = rows * c;
+    return { args: { x: d.floats(n), scale: d.floats(c), shift: d.floats(c), u: d.floats(n), y: unwritten(n), rows, c }, ...close };
+  },
   affine2: (d) => {
     const rows = dim(d);
     const c = d.channels();
@@ -306,6 +312,24 @@ const cases: Cases<KernelName> = {
     };
     return { args: { ...buffers, ...g, ...strides }, ...summed(g.n * g.oh * g.ow) };
   },
+  winograd_weights: (d) => {
+    const [ci, co] = d.wide ? [3, d.channels()] : [d.channels(40), d.channels()];
+    // Columns past co are written too.
+    return { args: { wt: d.floats(9 * ci * co), u: unwritten(winogradSize(ci, co)), ci, co }, ...close };
+  },
+  winograd_conv2d: (d) => {
+    const [ci, co] = d.wide ? [d.pick(128, 129, 250, 300), d.pick(5, 140)] : [d.channels(), d.channels(40)];
+    const [n, oh, ow] = d.wide ? [1, 5, 3] : [d.int(1, 4), d.int(1, 10), d.int(1, 10)];
+    // Zeros after the image as before it, or none, or more.
+    const [ph, pw] = [d.int(0, 2), d.int(0, 2)];
+    const [h, w] = [Math.max(1, oh + 2 - ph - d.int(0, 2)), Math.max(1, ow + 2 - pw - d.int(0, 2))];
+    const u = new Float64Array(winogradSize(ci, co));
+    referenceKernels.winograd_weights({ wt: d.floats(9 * ci * co, -1, 1), u, ci, co });
+    const buffers = { x: d.floats(n * h * w * ci), u: u.map(Math.fround), y: unwritten(n * oh * ow * co) };
+    // The transforms go through numbers larger than the result's.
+    const { rtol, atol } = summed(9 * ci);
+    return { args: { ...buffers, n, h, w, ci, oh, ow, co, ph, pw }, rtol, atol: 4 * atol };
+  },
   dwconv2d: (d) => {
     const { ih: _ih, iw: _iw, ...g } = d.window({ sameChannels: true, limit: 40_000 });
     const c = g.co;
@@ -323,6 +347,21 @@ const cases: Cases<KernelName> = {
     const c = g.co;
     const buffers = { x: d.floats(g.n * g.h * g.w * c), gy: d.floats(g.n * g.oh * g.ow * c), gw: unwritten(g.kh * g.kw * c) };
     return { args: { ...buffers, ...g }, ...summed(g.n * g.oh * g.ow) };
+  },
+  spike_dwconv2d: (d) => {
+    const { ih: _ih, iw: _iw, ...g } = d.window({ sameChannels: true, limit: 40_000 });
+    const c = g.co;
+    const planes = d.pick(1, 1, 2, 3);
+    const buffers = { x: d.spikes(g.n * g.h * g.w, planes, c), wt: d.floats(g.kh * g.kw * c), bias: d.bool() ? d.floats(c) : null };
+    const args = { ...buffers, y: unwritten(g.n * g.oh * g.ow * c), ...g, planes, scale: d.real(1, 1, 0.25) };
+    return { args, ...summed(g.kh * g.kw * 4 ** planes) };
+  },
+  spike_dwconv2d_grad_weight: (d) => {
+    const { ih: _ih, iw: _iw, ...g } = d.window({ sameChannels: true, limit: 40_000 });
+    const c = g.co;
+    const planes = d.pick(1, 1, 2, 3);
+    const buffers = { x: d.spikes(g.n * g.h * g.w, planes, c), gy: d.floats(g.n * g.oh * g.ow * c), gw: unwritten(g.kh * g.kw * c) };
+    return { args: { ...buffers, ...g, planes, scale: d.real(1, 1, 0.25) }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
   },
 
   spike_conv2d: (d) => {
@@ -349,12 +388,13 @@ const cases: Cases<KernelName> = {
     const { ih: _ih, iw: _iw, ...g } = d.window();
     const planes = d.pick(1, 1, 2, 3);
     const scale = d.real(1, 1, 0.25);
+    const chunks = d.int(1, g.n);
     const buffers = {
       x: d.spikes(g.n * g.h * g.w, planes, g.ci),
       gy: d.floats(g.n * g.oh * g.ow * g.co, -1, 1),
-      gw: unwritten(g.kh * g.kw * g.ci * g.co),
+      gw: unwritten(chunks * g.kh * g.kw * g.ci * g.co),
     };
-    return { args: { ...buffers, ...g, planes, scale }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
+    return { args: { ...buffers, ...g, planes, scale, chunks }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
   },
   spike_pack: (d) => {
     const [rows, c, planes, scale] = [dim(d), d.channels(), d.int(1, 4), d.real(1, 1, 0.25, 1 / 3)];

@@ -1,0 +1,43 @@
+/** A run that ended is told from one that learnt. */
+import { describe, expect, it } from "vitest";
+import { learningWarnings } from "../src/learnt.ts";
+
+/** Two classes of `a` and `b` images; `right` of all are recognised. */
+const test = (a: number, b: number, right: number) => ({
+  ...{ samples: a + b, accuracy: right / (a + b) },
+  confusion: [
+    [a, 0],
+    [b, 0],
+  ],
+});
+const falling = Array.from({ length: 100 }, (_, i) => 2 - i / 100);
+const good = { losses: falling, test: test(500, 500, 900), firingRate: 0.1 };
+
+describe("learningWarnings", () => {
+  it("has nothing to say of a run that learnt", () => {
+    expect(learningWarnings(good)).toEqual([]);
+    // One class is always named rightly; one step cannot be compared with another.
+    expect(learningWarnings({ ...good, losses: [2], test: { samples: 4, accuracy: 1, confusion: [[4]] } })).toEqual([]);
+  });
+
+  it("names a loss that rose or stood still", () => {
+    expect(learningWarnings({ ...good, losses: [...falling].reverse() })).toEqual([
+      "the training did not learn: the training loss ended at 1.955 and began at 1.055. Train longer, lower the learning rate, or look at the data",
+    ]);
+    expect(learningWarnings({ ...good, losses: [1, 1] }).length).toBe(1);
+    expect(learningWarnings({ ...good, losses: [1, Number.NaN] }).length).toBe(1);
+    // One spike of the loss at the end is no divergence.
+    expect(learningWarnings({ ...good, losses: [...falling.slice(0, -1), 5] })).toEqual([]);
+  });
+
+  it("names an accuracy that always naming the commonest class would reach, within two standard errors", () => {
+    const of = (a: number, b: number, right: number) => learningWarnings({ ...good, test: test(a, b, right) });
+    expect(of(500, 500, 531)).toEqual([expect.stringContaining("the test accuracy of 53.10 % is no better than chance")]);
+    expect(of(500, 500, 532)).toEqual([]);
+    expect(of(900, 100, 900)).toEqual([expect.stringContaining("the commonest class gives 90.00 %")]);
+  });
+
+  it("adds that nothing fires", () => {
+    expect(learningWarnings({ ...good, test: test(5, 5, 5), firingRate: 0 })).toEqual([expect.stringContaining("; no neuron fires.")]);
+  });
+});
