@@ -20,6 +20,7 @@ namespace JOIN(isa_, ISA) {
 #include "spike.h"
 #include "depthwise.h"
 #include "pooling.h"
+#include "spike_table.h"
 #include "norm.h"
 #include "random.h"
 #include "neuron.h"

@@ -102,7 +102,7 @@ struct Group {
   const float *x, *scale, *shift, *r, *alpha, *v0;
   float *v, *h;
   uint32_t* bits;  // [steps][planes] words, at these distances
-  int64_t stepWords, planeWords, planes, steps, n;
+  int64_t stepWords, planeWords, planes, steps, n, xStep;
   float vInit;
 };
 
@@ -119,7 +119,7 @@ static void forward_group(const Rule& k, const Group& g, int64_t left) {
     vi emitted[COUNT];
     for (int i = 0; i < COUNT; i++) {
       const int64_t rest = WHOLE ? LANES : left - i * LANES;
-      const vf x = rest > 0 ? get(g.x + t * g.n + i * LANES, rest) : splat(0.0f);
+      const vf x = rest > 0 ? get(g.x + t * g.xStep + i * LANES, rest) : splat(0.0f);
       vf h, z = x * load(g.scale + i * LANES) + load(g.shift + i * LANES);
       if (SYNAPTIC) z = take(k, load(g.alpha + i * LANES), z, current[i]);
       const Spike s = step<ROUNDS, DELAYED>(k, z, load(g.r + i * LANES), v[i], h);
@@ -160,6 +160,7 @@ static void forward_rows(const neuron_forward_args& a, const Tile& tile) {
   g.planes = planes;
   g.steps = steps;
   g.n = rows * c;
+  g.xStep = a.xStep;
   g.vInit = a.vInit;
   g.stepWords = direct ? rows * words : planes * flatWords;
   g.planeWords = flatWords;

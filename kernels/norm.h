@@ -61,7 +61,7 @@ KERNEL(bn_coefficients) {
   const float *partial = a.partial, *gamma = a.gamma, *beta = a.beta;
   float *running_mean = a.runningMean, *running_var = a.runningVar;
   float *mean_out = a.mean, *rstd_out = a.rstd, *scale = a.scale, *shift = a.shift;
-  const int64_t chunks = a.chunks, c = a.c, rows = a.rows;
+  const int64_t chunks = a.chunks, c = a.c, rows = a.rows, copies = a.copies;
   const double eps = a.eps.wide(), momentum = a.momentum.wide();
   double *mean = reinterpret_cast<double*>(tile.scratch), *squares = mean + MERGE_STRIP;
   for (int64_t first = 0; first < c; first += MERGE_STRIP) {
@@ -87,7 +87,7 @@ KERNEL(bn_coefficients) {
       shift[k] = (float)((beta ? beta[k] : 0.0) - mean[i] * g);
       if (running_mean) running_mean[k] = (float)(running_mean[k] + momentum * (mean[i] - running_mean[k]));
       if (running_var) {
-        double unbiased = squares[i] / (double)(rows > 1 ? rows - 1 : 1);
+        double unbiased = squares[i] * (double)copies / (double)(rows * copies > 1 ? rows * copies - 1 : 1);
         running_var[k] = (float)(running_var[k] + momentum * (unbiased - running_var[k]));
       }
     }

@@ -314,6 +314,11 @@ export const KERNELS = {
    */
   spike_conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F },
   /**
+   * The same by tables of sums of weight rows, whose cost does not follow the spikes. Blocks of `high` output rows (of all images) by `wide`
+   * output columns, as `tableBlock` gives them. Units: `tableUnits`.
+   */
+  spike_conv2d_table: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F, high: I, wide: I },
+  /**
    * gw [chunks, kh, kw, ci, co] = scale * sum over positions of spike x gy, chunk q over images n * q / chunks to n * (q + 1) / chunks.
    * Units: `chunks * spikeGradBlocks(ci, co, kh * kw)`.
    */
@@ -358,13 +363,14 @@ export const KERNELS = {
   /**
    * Merge the partials (in order, Chan's formula, double): mean[c], rstd[c] = 1/sqrt(var + eps) with the biased variance;
    * scale = gamma * rstd, shift = beta - mean * scale (gamma, beta optional: 1, 0); running_mean += momentum * (mean - running_mean), running_var likewise with the
-   * unbiased variance (both optional). One unit.
+   * unbiased variance of `copies` times the rows (both optional). One unit.
    */
   bn_coefficients: {
     partial: P,
     chunks: I,
     c: I,
     rows: I,
+    copies: I,
     gamma: P,
     beta: P,
     eps: F,
@@ -442,11 +448,12 @@ export const KERNELS = {
 
   // ---------------------------------------------------------------- neurons, all steps in one pass
   /**
-   * z = x * scale[c] + shift[c] (scale and shift: both or neither), then `steps` steps of CHARGE, FIRE, RESET in ORDER. Writes the spikes,
+   * z = x * scale[c] + shift[c] (scale and shift: both or neither; a step's x lies `xStep` elements behind the last one's: rows * c, or 0 where
+   * all steps have the same x), then `steps` steps of CHARGE, FIRE, RESET in ORDER. Writes the spikes,
    * and where given v [rows, c], the state after the last step (in the delayed orders the membrane that is not reset yet), and
    * h [steps, rows, c], every H. Units: rows. `steps` (times 2 with a current) at most NEURON_LIMITS.history, planes at most 8.
    */
-  neuron_forward: { x: P, scale: P, shift: P, rtau: P, alpha: P, v0: P, spikes: P, v: P, h: P, ...NEURON },
+  neuron_forward: { x: P, scale: P, shift: P, rtau: P, alpha: P, v0: P, spikes: P, v: P, h: P, xStep: I, ...NEURON },
   /**
    * From gy [steps, rows, c], the gradient for what the neuron emits (multiplied by `gain`), and gv [rows, c] (optional), the gradient for v:
    * gz [steps, rows, c], the gradient for z; where given gv0 [rows, c], the gradient for v0; gr and galpha [chunks][c], partial sums of the
@@ -579,6 +586,11 @@ export function spikeUnits(n: number, oh: number, ow: number, co: number, taps: 
   return Math.ceil((n * oh) / rows) * Math.ceil(co / (taps > 1 ? 64 : 256));
 }
 
+/** Units of `spike_conv2d_table`: blocks of output rows and columns by 64 output channels. */
+export function tableUnits(lines: number, ow: number, co: number, { high, wide }: { high: number; wide: number }): number {
+  return Math.ceil(lines / high) * Math.ceil(ow / wide) * Math.ceil(co / TABLE_LIMITS.columns);
+}
+
 /** Units of `spike_conv2d_grad_weight` in one chunk: 64 or more input channels by 64 output channels (128 if the window is a single tap). */
 export function spikeGradBlocks(ci: number, co: number, taps: number): number {
   const across = Math.ceil(co / (taps > 1 ? 64 : 128));
@@ -593,6 +605,9 @@ export const NEURON_LIMITS = { history: 4096, registers: 96 } as const;
  * of spikes that one window row may span, `ceil(ci / 32) * min(w, (kw - 1) * dw + 1)`, in `spike_conv2d`.
  */
 export const CONV_LIMITS = { taps: 65536, words: 5120 } as const;
+
+/** `spike_conv2d_table`: output pixels of a block, words of spikes gathered for it, and output channels of a unit, at most. */
+export const TABLE_LIMITS = { pixels: 1024, words: 160 << 10, columns: 64 } as const;
 
 /** Bytes of scratch memory that a kernel finds for its thread. */
 export const SCRATCH_BYTES = 1 << 20;

@@ -15,11 +15,13 @@ import { log } from "../runtime/math.ts";
 import { dense, run, sumRows, tilesFor } from "../tensor/ops/common.ts";
 import { sigmoid as sigmoidOf } from "../tensor/ops/elementwise.ts";
 import { expand } from "../tensor/ops/layout.ts";
-import type { RecipeParts } from "../tensor/recipe.ts";
+import type { RecipeParts, Repeated } from "../tensor/recipe.ts";
 import { keep, scope } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, sizeOf, wrong } from "../tensor/shape.ts";
 import { applyMany, isCheckpointed, type OpDefinition } from "../tensor/tape.ts";
+
 import { empty, emptySpikes, full, Tensor, tensor, zeros } from "../tensor/tensor.ts";
+
 import { openWindow, type Surrogate, sigmoid, window } from "./surrogate.ts";
 
 /** What a neuron gives when its state is asked for too. */
@@ -174,12 +176,15 @@ const kernelSwitches = ({ charge, order, reset, current, fire, levels, planes, r
 const neuronOp: OpDefinition<Call> = {
   name: "neuron",
   forward(ctx, inputs, { rule, steps, rows, c, hasState, hasRate, hasAlpha, givesState }) {
-    const { x, affine } = preActivation(rule.name, inputs[0] as Tensor);
+    const input = inputs[0] as Tensor;
+    // Steps that are all the same are read from one place.
+    const still = input.repeated?.steps === steps;
+    const { x, affine } = preActivation(rule.name, still ? (input.repeated as Repeated).x : input);
     const rest = inputs.slice(1);
     const v0 = hasState ? (rest.shift() as Tensor) : null;
     const rate = hasRate ? (rest.shift() as Tensor) : null;
     const alpha = hasAlpha ? (rest.shift() as Tensor) : null;
-    const shape = (inputs[0] as Tensor).shape;
+    const { shape } = input;
     const spikes = emptySpikes(shape, { planes: rule.planes, scale: rule.scale });
     const state = givesState ? empty([...(alpha ? [2] : []), ...shape.slice(1)]) : null;
     run(
@@ -194,6 +199,7 @@ const neuronOp: OpDefinition<Call> = {
         spikes: spikes.storage,
         v: state?.storage ?? null,
         h: null,
+        xStep: still ? 0 : rows * c,
         steps,
         rows,
         c,
@@ -203,11 +209,13 @@ const neuronOp: OpDefinition<Call> = {
     );
     ctx.save(x, ...(affine ? [affine.scale, affine.shift, affine.mean, affine.rstd] : []), ...inputs.slice(1));
     ctx.values.affine = affine !== null;
+    ctx.values.still = still;
     return state ? [spikes, state] : spikes;
   },
   backward(ctx, [gy, gv], { rule, steps, rows, c, hasState, hasRate, hasAlpha }) {
     const saved = [...ctx.saved];
-    const x = saved.shift() as Tensor;
+    const source = saved.shift() as Tensor;
+    const x = ctx.values.still ? expand(source, [steps, ...source.shape]) : source;
     const [scale, shift, mean, rstd] = ctx.values.affine ? saved.splice(0, 4) : [];
     const v0 = hasState ? (saved.shift() as Tensor) : null;
     const rate = hasRate ? (saved.shift() as Tensor) : null;

@@ -1,5 +1,5 @@
 /**
- * Recipes: how a value that is cheap to make is made, `x * scale + shift` along the last axis, plus a shortcut where there is one.
+ * Values not made yet. Recipes: how a value that is cheap to make is made, `x * scale + shift` along the last axis, plus a shortcut where there is one.
  *
  * Batch norm gives a recipe in place of a value; a neuron that comes next follows it on the fly. And what the tape has to save it saves as
  * a recipe where there is one: `x` is saved for the norm's own gradient in any case, so that neither a normalised value nor the sum of
@@ -9,6 +9,7 @@ import type { Storage } from "../runtime/device.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
+import { ELEMENT } from "../runtime/kernel-table.ts";
 import { keep } from "./scope.ts";
 import { type Shape, show, sizeOf } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
@@ -113,6 +114,36 @@ export class Recipe {
     const from = other.recipe;
     const plus = from && from.length < LONGEST ? from.retain() : handle(other);
     return new Recipe(this.shape, { x: handle(x), scale: handle(scale), shift: handle(shift), mean: null, rstd: null, plus });
+  }
+}
+
+/**
+ * A value not made yet: x at each of `steps` time steps. Direct coding shows an image T times; a layer without memory in front of the first
+ * neuron (convolution, linear layer, batch norm) works on x once and repeats its result, and the neuron reads it at every step.
+ */
+export class Repeated {
+  /** A handle that belongs to this. */
+  readonly x: Tensor;
+  readonly steps: number;
+
+  constructor(x: Tensor, steps: number) {
+    this.x = x;
+    this.steps = steps;
+  }
+
+  release(): void {
+    this.x.dispose();
+  }
+
+  /** The value in new memory, which is the caller's. */
+  make(): Storage {
+    const { x, steps } = this;
+    const y = device().alloc("f32", steps * x.size);
+    const dims = { d0: 1, d1: 1, d2: 1, d3: 1, d4: steps, d5: x.size };
+    const from = { x: x.storage, offsetA: 0, a0: 0, a1: 0, a2: 0, a3: 0, a4: 0, a5: 1 };
+    const to = { y, offsetB: 0, b0: 0, b1: 0, b2: 0, b3: 0, b4: x.size, b5: 1 };
+    if (x.size) device().run("copy_strided", { type: ELEMENT.indexOf("f32"), ...dims, ...from, ...to }, tilesFor(steps, x.size));
+    return y;
   }
 }
 

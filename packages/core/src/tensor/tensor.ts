@@ -14,7 +14,7 @@ import { tilesFor } from "../runtime/device.ts";
 import { device, engineGeneration, release, retain } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import type { TensorMethods } from "./methods.ts";
-import type { Recipe } from "./recipe.ts";
+import type { Recipe, Repeated } from "./recipe.ts";
 import { track } from "./scope.ts";
 import { expectList, type Shape, show, sizeOf, wrong } from "./shape.ts";
 import type { Node } from "./tape.ts";
@@ -69,17 +69,23 @@ export class Tensor {
   /** Never freed by a scope: parameters, buffers, gradients, what `keep` marked. */
   kept = false;
   private stored: Storage | null;
-  private origin: Recipe | null;
+  private origin: Recipe | Repeated | null;
   private gone = false;
   private readonly generation = engineGeneration();
 
   /** Programs make tensors by `tensor`, `zeros` and the like. @internal */
-  constructor(shape: Shape, dtype: DType, storage: Storage | null, spikes: SpikeFormat | null = null, recipe: Recipe | null = null) {
+  constructor(
+    shape: Shape,
+    dtype: DType,
+    storage: Storage | null,
+    spikes: SpikeFormat | null = null,
+    origin: Recipe | Repeated | null = null,
+  ) {
     this.shape = shape;
     this.dtype = dtype;
     this.stored = storage;
     this.spikes = spikes;
-    this.origin = recipe;
+    this.origin = origin;
     track(this);
   }
 
@@ -116,7 +122,12 @@ export class Tensor {
 
   /** How the value is made, where it is remembered. For ops only. @internal */
   get recipe(): Recipe | null {
-    return this.gone || this.version ? null : this.origin;
+    return this.gone || this.version || !this.origin || "steps" in this.origin ? null : this.origin;
+  }
+
+  /** What a value that was not computed yet repeats. For ops only. @internal */
+  get repeated(): Repeated | null {
+    return this.gone || this.stored || !this.origin || !("steps" in this.origin) ? null : this.origin;
   }
 
   /** How to make a value that was not computed yet, or null. For ops only. @internal */
@@ -125,9 +136,9 @@ export class Tensor {
   }
 
   private materialise(): void {
-    this.stored = (this.origin as Recipe).make();
-    // Backward may want it made again; without a graph it would only keep its parts in memory.
-    if (!this.node) this.forget();
+    this.stored = (this.origin as Recipe | Repeated).make();
+    // Backward may want a recipe's value made again; without a graph it would only keep its parts in memory.
+    if (!this.node || !this.recipe) this.forget();
   }
 
   private forget(): void {

@@ -200,7 +200,7 @@ describe("reference gradients", () => {
       const forward = () => {
         k.channel_stats({ x, partial, rows, c, chunks });
         const state = { runningMean: null, runningVar: null, mean, rstd, scale, shift };
-        k.bn_coefficients({ partial, chunks, c, rows, gamma, beta, eps: 0.01, momentum: 0.1, ...state });
+        k.bn_coefficients({ partial, chunks, c, rows, copies: 1, gamma, beta, eps: 0.01, momentum: 0.1, ...state });
         k.affine({ x, scale, shift, y, rows, c });
       };
       forward();
@@ -292,7 +292,8 @@ describe("reference tables", () => {
     k.channel_stats({ x: Float64Array.of(1, 2, 3, 6), partial, rows, c, chunks: 1 });
     const [runningMean, runningVar] = [Float64Array.of(1), Float64Array.of(1)];
     const outputs = { mean: unwritten(1), rstd: unwritten(1), scale: unwritten(1), shift: unwritten(1) };
-    k.bn_coefficients({ partial, chunks: 1, c, rows, gamma: null, beta: null, eps: 0, momentum: 0.1, runningMean, runningVar, ...outputs });
+    const settings = { eps: 0, momentum: 0.1, copies: 1 };
+    k.bn_coefficients({ partial, chunks: 1, c, rows, gamma: null, beta: null, ...settings, runningMean, runningVar, ...outputs });
     expectNear([outputs.mean[0]!, outputs.rstd[0]!], [3, 1 / Math.sqrt(3.5)], 1e-14);
     expectNear([runningMean[0]!, runningVar[0]!], [1.2, 1 + 0.1 * (14 / 3 - 1)], 1e-14);
   });

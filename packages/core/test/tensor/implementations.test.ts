@@ -1,6 +1,7 @@
 /** Operations with several implementations: each can be forced, they agree, and a wrong name is told. */
 import { afterEach, describe, expect, it } from "vitest";
 import { engineInfo, init, noGrad, scope, tensor } from "../../src/index.ts";
+import { profileKernels } from "../../src/runtime/profile.ts";
 import { denseViews, resetDenseViews } from "../../src/tensor/ops/common.ts";
 import { conv2d } from "../../src/tensor/ops/conv.ts";
 import { matmul } from "../../src/tensor/ops/matmul.ts";
@@ -33,17 +34,36 @@ describe("implementations of spike products", () => {
   it("agree, and only the dense one unpacks spikes", async () => {
     await init({ device: "wasm", threads: 1 });
     resetDenseViews();
+    const auto = results();
+    await init({ device: "wasm", threads: 1, implementations: { spikeProduct: "event" } });
     const event = results();
+    await init({ device: "wasm", threads: 1, implementations: { spikeProduct: "table" } });
+    const table = results();
     expect([...denseViews().keys()]).toEqual([]);
     await init({ device: "wasm", threads: 1, implementations: { spikeProduct: "dense", spikeProductGradWeight: "dense" } });
     const dense = results();
     expect([...denseViews().keys()].sort()).toEqual(["conv2d", "matmul"]);
-    event.forEach((values, i) => {
-      expect(values.length).toBe(dense[i]?.length);
-      values.forEach((v, j) => {
-        expect(Math.abs(v - (dense[i]?.[j] as number))).toBeLessThan(1e-4 * Math.max(1, Math.abs(v)));
+    for (const found of [auto, event, table])
+      found.forEach((values, i) => {
+        expect(values.length).toBe(dense[i]?.length);
+        values.forEach((v, j) => {
+          expect(Math.abs(v - (dense[i]?.[j] as number))).toBeLessThan(1e-4 * Math.max(1, Math.abs(v)));
+        });
       });
-    });
+  });
+
+  it("are chosen by the number of spikes", async () => {
+    const product = (density: number) => {
+      const spikes = random(512 * 64, 1).map((v) => (v + 0.5 < density ? 1 : 0));
+      return scope(() => {
+        const x = tensor(spikes, [512, 64]).toSpikes();
+        const w = tensor(random(64 * 16, 2), [64, 16]);
+        return profileKernels(() => matmul(x, w)).kernels.map((k) => k.kernel);
+      });
+    };
+    await init({ device: "wasm", threads: 1 });
+    expect(product(0.02)).toContain("spike_conv2d");
+    expect(product(0.9)).toContain("spike_conv2d_table");
   });
 
   it("can be forced by a variable", async () => {

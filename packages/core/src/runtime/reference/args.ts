@@ -38,6 +38,8 @@ export const POINTERS = {
   "spike_dwconv2d_grad_weight.x": "u32",
   "spike_conv2d.x": "u32",
   "spike_conv2d.bias": "f32?",
+  "spike_conv2d_table.x": "u32",
+  "spike_conv2d_table.bias": "f32?",
   "spike_conv2d_grad_weight.x": "u32",
   "spike_pack.y": "u32",
   "spike_unpack.x": "u32",

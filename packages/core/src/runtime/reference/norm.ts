@@ -21,7 +21,7 @@ export const norm = {
   },
 
   bn_coefficients(args: ReferenceArgs<"bn_coefficients">): void {
-    const { partial, chunks, c, rows, gamma, beta, eps, momentum, runningMean, runningVar, mean, rstd, scale, shift } = args;
+    const { partial, chunks, c, rows, copies, gamma, beta, eps, momentum, runningMean, runningVar, mean, rstd, scale, shift } = args;
     for (let i = 0; i < c; i++) {
       // Chan, Golub and LeVeque 1979: statistics of a union from those of its parts.
       let count = 0;
@@ -41,7 +41,7 @@ export const norm = {
       scale[i] = (gamma ? gamma[i]! : 1) * rstd[i]!;
       shift[i] = (beta ? beta[i]! : 0) - average * scale[i]!;
       if (runningMean) runningMean[i]! += momentum * (average - runningMean[i]!);
-      if (runningVar) runningVar[i]! += momentum * (deviation / (rows - 1) - runningVar[i]!);
+      if (runningVar) runningVar[i]! += momentum * ((deviation * copies) / (rows * copies - 1) - runningVar[i]!);
     }
   },
 

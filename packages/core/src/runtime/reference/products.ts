@@ -102,6 +102,10 @@ export const products = {
         }
   },
 
+  spike_conv2d_table(g: ReferenceArgs<"spike_conv2d_table">): void {
+    products.spike_conv2d(g);
+  },
+
   spike_conv2d_grad_weight(g: ReferenceArgs<"spike_conv2d_grad_weight">): void {
     const { x, gy, gw, n, h, w, ci, oh, ow, co, kh, kw, planes, scale, chunks } = g;
     const size = kh * kw * ci * co;

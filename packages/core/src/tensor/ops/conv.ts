@@ -5,12 +5,14 @@
 import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { device } from "../../runtime/engine.ts";
 import { implementation, implementationForced } from "../../runtime/implementations.ts";
-import { CONV_LIMITS, productUnits, spikeUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
+import { CONV_LIMITS, productUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
 import { scope } from "../scope.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
+import { empty, type SpikeFormat, type Tensor, zeros } from "../tensor.ts";
 import { byEvents, dense, expectDType, expectFloat, run, spikeWeightGradient, sumRows, tilesFor } from "./common.ts";
+import { once } from "./layout.ts";
+import { spikeProduct } from "./spike-product.ts";
 import { at, copyStrided } from "./strided.ts";
 import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
 
@@ -26,9 +28,6 @@ interface Settings {
 const rowCost = (g: Window, groups: number): number => (g.ow * g.kh * g.kw * (g.ci / groups) * g.co) / 8;
 
 const isDepthwise = ({ window, groups }: Settings): boolean => groups > 1 && groups === window.ci && groups === window.co;
-
-/** Do the spikes that one window row may meet fit the tables of the event-driven kernel? */
-const fitsEvents = (g: Window): boolean => wordsOf(g.ci) * Math.min(g.w, (g.kw - 1) * g.dw + 1) <= CONV_LIMITS.words;
 
 /**
  * Does Winograd's form of the input gradient apply, and pay? It sums over gy, in tiles of 4 x 4 pixels of x; a tile of few channels is
@@ -84,16 +83,7 @@ const convolution: OpDefinition<Settings> = {
       copyStrided("conv2d", [g.n * g.oh * g.ow, g.co], at(start, [0, 1]), at(y, [g.co, 1]));
       return y;
     }
-    if (x.dtype === "spikes" && groups === 1 && fitsEvents(g) && byEvents("spikeProduct", x, g)) {
-      const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
-      const format = x.spikes as SpikeFormat;
-      run(
-        "spike_conv2d",
-        { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g, ...format },
-        tilesFor(units, (g.n * g.oh * rowCost(g, 1) * format.planes) / 4 / units),
-      );
-      return y;
-    }
+    if (x.dtype === "spikes" && groups === 1 && spikeProduct(x, weight, bias ?? null, y, g)) return y;
     if (isDepthwise(settings)) {
       const args = { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g };
       const tiles = tilesFor(g.n * g.oh, rowCost(g, groups));
@@ -220,6 +210,8 @@ export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   expectFloat(op, "x", x);
   expectDType(op, "weight", weight, "f32");
   checkOptions(op, options, ["stride", "padding", "dilation", "groups"]);
+  const still = once(x, 3, (image) => conv2d(image, weight, bias, options));
+  if (still) return still;
   const { leading, n, h, w, c: ci } = imageSizes(op, x.shape);
   if (weight.rank !== 4) wrong(op, "weight", "of shape [kh, kw, Cin / groups, Cout]", show(weight.shape));
   const [kh, kw] = weight.shape as [number, number];
@@ -240,6 +232,8 @@ export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   expectFloat(op, "x", x);
   expectDType(op, "weight", weight, "f32");
   checkOptions(op, options, ["stride", "padding", "dilation", "groups"]);
+  const still = once(x, 2, (line) => conv1d(line, weight, bias, options));
+  if (still) return still;
   if (x.rank < 2) wrong(op, "x", "of shape [..., L, Cin]", show(x.shape));
   if (weight.rank !== 3) wrong(op, "weight", "of shape [k, Cin / groups, Cout]", show(weight.shape));
   const leading = x.shape.slice(0, -2);

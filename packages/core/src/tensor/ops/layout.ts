@@ -8,7 +8,8 @@
 
 import { kindOf } from "../../runtime/check.ts";
 import { device, retain } from "../../runtime/engine.ts";
-import { scope } from "../scope.ts";
+import { Repeated } from "../recipe.ts";
+import { keep, scope } from "../scope.ts";
 import { axisOf, broadcastShape, broadcastStrides, expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, applyMany, type OpDefinition } from "../tape.ts";
 import { empty, emptySpikes, expectTensor, full, type SpikeFormat, Tensor, wordsOf } from "../tensor.ts";
@@ -140,7 +141,6 @@ const flattenOp = walkOp("flatten", "cover");
 const flipOp = walkOp("flip", "cover");
 const sliceOp = walkOp("slice", "scatter");
 const expandOp = walkOp("expand", "sum");
-const repeatOp = walkOp("repeat", "sum");
 
 /** Axis i of the result is axis `axes[i]` of x. */
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
@@ -260,12 +260,47 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   return apply(expandOp, [x], { axes: to, strides: broadcastStrides(x.shape, to), offset: 0, shape: to, from: x.shape });
 }
 
-/** x at each of `steps` time steps: `[steps, ...x.shape]`. */
+const repeatOp: OpDefinition<number> = {
+  name: "repeat",
+  forward(ctx, [input], steps) {
+    const x = input as Tensor;
+    const shape = [steps, ...x.shape];
+    // A leaf that wants a gradient gets it through this op alone: no layer may go past it by a handle.
+    if (x.dtype !== "f32" || (ctx.needs[0] && !x.node))
+      return stridedCopy("repeat", x, { axes: shape, strides: [0, ...stridesOf(x.shape)], offset: 0, shape });
+    // What is repeated goes on into the graph by this handle, if the next layer works on it alone.
+    const source = keep(x.recipe ? new Tensor(x.shape, "f32", x.pending ? null : retain(x.storage), null, x.recipe.retain()) : x.alias());
+    source.node = x.node;
+    source.output = x.output;
+    source.node?.take();
+    return new Tensor(shape, "f32", null, null, new Repeated(source, steps));
+  },
+  backward(_ctx, [g]) {
+    const gy = g as Tensor;
+    const gx = unbroadcast(gy, gy.shape.slice(1));
+    // Sums over all rows of all steps are those of the sum over steps.
+    [gx.normSums, gy.normSums] = [gy.normSums, null];
+    return [gx];
+  },
+};
+
+/**
+ * x at each of `steps` time steps: `[steps, ...x.shape]`. Made on first use; a convolution, linear layer or batch norm that comes next
+ * works on x once, and a neuron reads x at every step.
+ */
 export function repeat(x: Tensor, steps: number): Tensor {
   expectTensor("repeat", "x", x);
   if (!Number.isInteger(steps) || steps < 1) wrong("repeat", "steps", "an integer of at least 1", kindOf(steps));
-  const axes = [steps, ...x.shape];
-  return apply(repeatOp, [x], { axes, strides: [0, ...stridesOf(x.shape)], offset: 0, shape: axes, from: x.shape });
+  return apply(repeatOp, [x], steps);
+}
+
+/**
+ * What a layer that takes the leading axes as batch makes of a repeated tensor: made once, and repeated. Null where nothing is repeated, or
+ * where the layer needs the axis of steps among its `rank` own ones. For ops.
+ */
+export function once(x: Tensor, rank: number, layer: (x: Tensor) => Tensor): Tensor | null {
+  const parts = x.repeated;
+  return parts && parts.x.rank >= rank ? repeat(layer(parts.x), parts.steps) : null;
 }
 
 // ------------------------------------------------------------------------------------------ joining and cutting

@@ -3,13 +3,15 @@
  * each spike; everything else is a dense product.
  */
 import { checkOptions } from "../../runtime/check.ts";
-import { productUnits, spikeUnits } from "../../runtime/kernel-table.ts";
+import { productUnits } from "../../runtime/kernel-table.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, expectTensor, type SpikeFormat, type Tensor } from "../tensor.ts";
+import { empty, expectTensor, type Tensor } from "../tensor.ts";
 import { byEvents, dense, expectFloat, run, spikeWeightGradient, tilesFor } from "./common.ts";
-import { expand, transpose } from "./layout.ts";
+import { expand, once, transpose } from "./layout.ts";
 import { unbroadcast } from "./reduce.ts";
+import { spikeProduct } from "./spike-product.ts";
+import type { Window } from "./window.ts";
 
 interface Gemm {
   batch: number;
@@ -51,11 +53,9 @@ function gemm(a: Tensor, b: Tensor, shape: Shape, { batch, m, n, k, sa, sb, ta, 
   return c;
 }
 
-/** Sizes of a spike matrix product as the kernels see it: a 1 x 1 convolution over `rows` images of one pixel. */
-const pixels = (rows: number, ci: number, co: number) => ({ n: rows, h: 1, w: 1, ci, oh: 1, ow: 1, co, kh: 1, kw: 1 });
-
-function onePixel(rows: number, ci: number, co: number, { planes, scale }: SpikeFormat) {
-  return { ...pixels(rows, ci, co), sh: 1, sw: 1, ph: 0, pw: 0, dh: 1, dw: 1, planes, scale };
+/** A spike matrix product as the kernels see it: a 1 x 1 convolution over `rows` images of one pixel. */
+function onePixel(rows: number, ci: number, co: number): Window {
+  return { n: rows, h: 1, w: 1, ci, oh: 1, ow: 1, co, kh: 1, kw: 1, sh: 1, sw: 1, ph: 0, pw: 0, dh: 1, dw: 1 };
 }
 
 /** x [.., k] times w ([k, n], or [n, k] when `tb`) plus bias [n], for f32 or spikes x. */
@@ -64,17 +64,13 @@ function project(op: string, x: Tensor, w: Tensor, tb: boolean, bias: Tensor | n
   const n = w.shape[tb ? 0 : 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
   const shape = [...x.shape.slice(0, -1), n];
-  if (!x.spikes || k === 0 || !byEvents("spikeProduct", x, pixels(rows, k, n)))
-    return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
-  const y = empty(shape);
-  const wt = tb ? transpose(w) : w;
-  if (y.size)
-    run(
-      "spike_conv2d",
-      { x: x.storage, wt: wt.storage, bias: bias ? bias.storage : null, y: y.storage, ...onePixel(rows, k, n, x.spikes) },
-      tilesFor(spikeUnits(rows, 1, 1, n, 1), (Math.min(rows, 256) * k * n) / 8),
-    );
-  return y;
+  if (x.spikes && k > 0) {
+    const y = empty(shape);
+    const wt = tb ? transpose(w) : w;
+    if (y.size === 0 || spikeProduct(x, wt, bias, y, onePixel(rows, k, n))) return y;
+    y.dispose();
+  }
+  return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
 }
 
 /** Gradient of w in `project`: sum over rows of x times g. */
@@ -82,12 +78,12 @@ function projectGrad(x: Tensor, g: Tensor, tb: boolean): Tensor {
   const k = x.shape[x.rank - 1] as number;
   const n = g.shape[g.rank - 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
-  if (!x.spikes || !byEvents("spikeProductGradWeight", x, pixels(rows, k, n))) {
+  if (!x.spikes || !byEvents("spikeProductGradWeight", x, onePixel(rows, k, n))) {
     const values = dense("matmul", x);
     const [left, right, shape] = tb ? [g, values, [n, k]] : [values, g, [k, n]];
     return gemm(left, right, shape, { batch: 1, m: shape[0] as number, n: shape[1] as number, k: rows, sa: 0, sb: 0, ta: true, tb: false });
   }
-  const gw = spikeWeightGradient(x, g, [k, n], onePixel(rows, k, n, x.spikes));
+  const gw = spikeWeightGradient(x, g, [k, n], { ...onePixel(rows, k, n), ...x.spikes });
   return tb ? transpose(gw) : gw;
 }
 
@@ -204,5 +200,5 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
     wrong("linear", "the input", `of shape [.., ${inputs}] to go with weight ${show(weight.shape)}`, show(x.shape));
   if (bias && (bias.dtype !== "f32" || bias.rank !== 1 || bias.shape[0] !== outputs))
     wrong("linear", "the bias", `f32 of shape [${outputs}]`, `${bias.dtype} ${show(bias.shape)}`);
-  return apply(LINEAR, bias ? [x, weight, bias] : [x, weight], undefined);
+  return once(x, 1, (values) => linear(values, weight, bias)) ?? apply(LINEAR, bias ? [x, weight, bias] : [x, weight], undefined);
 }

@@ -10,6 +10,7 @@ import { expectFinite, expectList, expectShape, type Shape, sameShape, show, siz
 import { apply, isRecomputing, type OpDefinition } from "../tape.ts";
 import { empty, Tensor } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
+import { once } from "./layout.ts";
 import { at, copyStrided } from "./strided.ts";
 
 /** Settings of `batchNorm`. */
@@ -27,6 +28,8 @@ interface BatchNormSettings {
   momentum: number;
   eps: number;
   rows: number;
+  /** How often the rows count: as many steps show them. */
+  copies: number;
   c: number;
   runningMean: Tensor | null;
   runningVar: Tensor | null;
@@ -35,7 +38,7 @@ interface BatchNormSettings {
 const batchNormalisation: OpDefinition<BatchNormSettings> = {
   name: "batchNorm",
 
-  forward(ctx, inputs, { training, momentum, eps, rows, c, runningMean, runningVar }) {
+  forward(ctx, inputs, { training, momentum, eps, rows, copies, c, runningMean, runningVar }) {
     const [input, gamma, beta] = inputs as [Tensor, Tensor?, Tensor?];
     const x = dense("batchNorm", input);
     const [mean, rstd, scale, shift] = [empty([c]), empty([c]), empty([c]), empty([c])];
@@ -47,7 +50,7 @@ const batchNormalisation: OpDefinition<BatchNormSettings> = {
       run("channel_stats", { x: x.storage, partial: partial.storage, rows, c, chunks }, chunks);
       const update = runningMean && runningVar && !isRecomputing() ? { runningMean, runningVar } : null;
       const running = { runningMean: update?.runningMean.storage ?? null, runningVar: update?.runningVar.storage ?? null };
-      run("bn_coefficients", { partial: partial.storage, chunks, c, rows, ...weights, eps, momentum, ...running, ...results }, 1);
+      run("bn_coefficients", { partial: partial.storage, chunks, c, rows, copies, ...weights, eps, momentum, ...running, ...results }, 1);
       if (update) {
         update.runningMean.version++;
         update.runningVar.version++;
@@ -58,7 +61,7 @@ const batchNormalisation: OpDefinition<BatchNormSettings> = {
       copyStrided("batchNorm", [c], at(runningMean as Tensor, [1]), at(partial, [1]));
       copyStrided("batchNorm", [c], at(runningVar as Tensor, [1]), at(partial, [1], c));
       const none = { momentum: 0, runningMean: null, runningVar: null };
-      run("bn_coefficients", { partial: partial.storage, chunks: 1, c, rows: 1, ...weights, eps, ...none, ...results }, 1);
+      run("bn_coefficients", { partial: partial.storage, chunks: 1, c, rows: 1, copies: 1, ...weights, eps, ...none, ...results }, 1);
     }
     ctx.save(input, mean, rstd, ...(gamma ? [gamma] : []));
     const parts = { x: x.alias(), scale, shift, mean, rstd };
@@ -128,7 +131,13 @@ export function batchNorm(
     wrong(op, "runningMean and runningVar", "given both or neither", runningMean ? "the mean alone" : "the variance alone");
   if (!training && !runningMean) wrong(op, "runningMean", "given when not training", "null");
   if (training && rows < 2) wrong(op, "x", "of more than one value a channel in training (a larger batch, or eval())", show(x.shape));
-  return apply(batchNormalisation, gamma && beta ? [x, gamma, beta] : [x], { training, momentum, eps, rows, c, runningMean, runningVar });
+  const normalise = (input: Tensor, copies: number) => {
+    const settings = { training, momentum, eps, rows: rows / copies, copies, c, runningMean, runningVar };
+    return apply(batchNormalisation, gamma && beta ? [input, gamma, beta] : [input], settings);
+  };
+  // Steps that are all the same have the statistics of one, but that they are more (which the unbiased variance counts).
+  const steps = x.repeated?.steps ?? 1;
+  return (rows > steps && once(x, 1, (input) => normalise(input, steps))) || normalise(x, 1);
 }
 
 interface LayerNormSettings {

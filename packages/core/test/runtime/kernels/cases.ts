@@ -379,6 +379,11 @@ const cases: Cases<KernelName> = {
     };
     return { args: { ...buffers, ...g, planes, scale }, ...summed(g.kh * g.kw * g.ci * 4 ** planes) };
   },
+  spike_conv2d_table: (d) => {
+    const { args, ...rest } = cases.spike_conv2d(d);
+    const block = { high: d.int(1, args.n * args.oh), wide: d.int(1, args.ow) };
+    return { args: { ...args, ...block }, ...rest };
+  },
   spike_conv2d_grad_weight: (d) => {
     const { ih: _ih, iw: _iw, ...window } = d.window();
     // More often than by chance: a last block of columns that is narrower than those before.
@@ -500,7 +505,11 @@ const cases: Cases<KernelName> = {
       scale: unwritten(c),
       shift: unwritten(c),
     };
-    return { args: { ...buffers, chunks, c, rows, eps: d.real(1e-5, 1e-3), momentum: d.real(0.1, 1) }, rtol: 2e-6, atol: 4e-6 };
+    return {
+      args: { ...buffers, chunks, c, rows, copies: d.pick(1, 4), eps: d.real(1e-5, 1e-3), momentum: d.real(0.1, 1) },
+      rtol: 2e-6,
+      atol: 4e-6,
+    };
   },
   bn_grad_sums: (d) => {
     const [rows, c] = [d.pick(2, 5, 33, 200), d.channels()];

@@ -127,7 +127,7 @@ export const neuronCases: Cases<Extract<KernelName, `neuron_${string}`>> = {
       h: maybe(d, () => unwritten(steps * n)),
       ...k,
     };
-    return { args: { ...args, steps, rows, c }, rtol: 0, atol: 0 };
+    return { args: { ...args, xStep: d.pick(n, n, 0), steps, rows, c }, rtol: 0, atol: 0 };
   },
   neuron_backward: (d) => {
     const { steps, rows, c, n } = shape(d);

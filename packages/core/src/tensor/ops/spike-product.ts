@@ -1,0 +1,48 @@
+/**
+ * The product of spikes with weights, a convolution or a matrix product: which kernel makes it. Events cost as much as there are spikes;
+ * tables of sums cost the same for any spikes, and less than events where those are many.
+ */
+import { device } from "../../runtime/engine.ts";
+import { tablesRun } from "../../runtime/implementations.ts";
+import { CONV_LIMITS, spikeUnits, TABLE_LIMITS, tableUnits } from "../../runtime/kernel-table.ts";
+import { type SpikeFormat, type Tensor, wordsOf } from "../tensor.ts";
+import { byEvents, run, setBits, tilesFor } from "./common.ts";
+import type { Window } from "./window.ts";
+
+/** Do the spikes that one window row may meet fit the tables of the event-driven kernel? */
+const fitsEvents = (g: Window): boolean => wordsOf(g.ci) * Math.min(g.w, (g.kw - 1) * g.dw + 1) <= CONV_LIMITS.words;
+
+/** Output rows and columns of a block for the table kernel: large, since tables are made anew for each; null where none has room. */
+export function tableBlock(g: Window, planes: number): { high: number; wide: number } | null {
+  const words = wordsOf(g.ci) * planes * g.kh;
+  const reach = (g.kw - 1) * g.dw + 1;
+  const columns = Math.floor(TABLE_LIMITS.words / words);
+  if (columns < reach) return null;
+  const even = (size: number, most: number) => Math.ceil(size / Math.ceil(size / Math.min(size, most)));
+  const wide = even(g.ow, Math.min(TABLE_LIMITS.pixels, Math.floor((columns - reach) / g.sw) + 1));
+  const most = Math.min(Math.floor(TABLE_LIMITS.pixels / wide), Math.floor(columns / ((wide - 1) * g.sw + reach)));
+  return { high: even(g.n * g.oh, most), wide };
+}
+
+/**
+ * y [n, oh, ow, co] of spikes x [n, h, w, ci] and weights [kh, kw, ci, co], none of them empty.
+ * @returns false, and y as it was, where the spikes should be unpacked instead
+ */
+export function spikeProduct(x: Tensor, weight: Tensor, bias: Tensor | null, y: Tensor, g: Window): boolean {
+  const format = x.spikes as SpikeFormat;
+  const args = { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...format };
+  // One tap for each pixel: they are one row.
+  const pixels = g.n * g.h * g.w;
+  const row = g.kh * g.kw * g.sh * g.sw === 1 && g.ph + g.pw === 0 ? { ...g, n: 1, h: 1, oh: 1, w: pixels, ow: pixels } : g;
+  const block = tableBlock(row, format.planes);
+  const share = () => setBits(x) / (x.size * format.planes);
+  if (block && tablesRun(device().isa, block.high * block.wide, share)) {
+    const units = tableUnits(row.n * row.oh, row.ow, g.co, block);
+    run("spike_conv2d_table", { ...args, ...row, ...block }, tilesFor(units, block.high * block.wide * g.kh * g.kw * wordsOf(g.ci) * 7));
+    return true;
+  }
+  if (!fitsEvents(g) || !byEvents("spikeProduct", x, g)) return false;
+  const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
+  run("spike_conv2d", { ...args, ...g }, tilesFor(units, (g.n * g.oh * g.ow * g.kh * g.kw * g.ci * g.co * format.planes) / 32 / units));
+  return true;
+}
