@@ -82,6 +82,26 @@ INLINE void pack_scaled(float* dst, const float* src, int64_t stride, int64_t co
 // Largest vector count of the blocks of `cols` columns: the row length of the packed rows.
 INLINE int64_t spike_vecs(int64_t cols) { return least(SPIKE_VECS, ceil_div(cols, LANES)); }
 
+// to[i] = word number `offset` of the input position that output position at + i meets at a tap, 0 outside the image.
+template <class A>
+INLINE void gather_words(uint32_t* to, const A& a, int64_t at, int64_t count, int64_t tap, int64_t offset) {
+  const int64_t step = ceil_div((int64_t)a.ci, 32) * (int64_t)a.planes, kw = a.kw, h = a.h, w = a.w, oh = a.oh, ow = a.ow, sw = a.sw;
+  const int64_t ky = tap / kw, kx = tap - ky * kw;
+  int64_t line = at / ow, ox = at - line * ow;
+  for (const uint32_t* end = to + count; to < end; line++, ox = 0) {
+    const int64_t run = least(ow - ox, end - to), image = line / oh;
+    const int64_t iy = (line - image * oh) * (int64_t)a.sh - (int64_t)a.ph + ky * (int64_t)a.dh;
+    const uint32_t* row = (const uint32_t*)a.x + (image * h + iy) * w * step + offset;
+    int64_t ix = ox * sw - (int64_t)a.pw + kx * (int64_t)a.dw;
+    for (int64_t i = 0; i < run; i++, ix += sw) *to++ = iy >= 0 && iy < h && ix >= 0 && ix < w ? row[ix * step] : 0;
+  }
+}
+
+#if defined(TILES)  // amx.h
+static void tile_spike_conv_rows(const spike_conv2d_args& a, char* memory, int64_t begin, int64_t end, int64_t c0, int64_t c1);
+static void tile_spike_grad_weight(const spike_conv2d_grad_weight_args& a, const Tile& tile);
+#endif
+
 // ---------------------------------------------------------------- forward
 
 // One pass over a block of output pixels: for every pixel add the rows of taps [kx, kx + taps) of one window row.
@@ -266,8 +286,12 @@ KERNEL(spike_conv2d) {
   const int64_t down = ceil_div(rows, high), units = down * ceil_div(co, wide), end = tile.end(units);
   for (int64_t u = tile.begin(units); u < end;) {
     const int64_t block = u / down, last = least(end, (block + 1) * down);
-    spike_conv_rows(a, tile.scratch, (u - block * down) * high, least(rows, (last - block * down) * high), block * wide,
-                    least(co, (block + 1) * wide));
+    auto rows_of = spike_conv_rows;
+#if defined(TILES)
+    if (a.terms) rows_of = tile_spike_conv_rows;
+#endif
+    rows_of(a, tile.scratch, (u - block * down) * high, least(rows, (last - block * down) * high), block * wide,
+            least(co, (block + 1) * wide));
     u = last;
   }
 }
@@ -387,25 +411,15 @@ struct SpikeGrad {
 
   // Any stride: blocks of output positions; each tap gathers the words that it meets.
   void by_tap() const {
-    const int64_t words = ceil_div((int64_t)a.ci, 32), step = words * (int64_t)a.planes, kw = a.kw, h = a.h, w = a.w, oh = a.oh,
-          ow = a.ow, sw = a.sw;
-    const int64_t positions = (int64_t)a.n * oh * ow;
+    const int64_t words = ceil_div((int64_t)a.ci, 32), taps = (int64_t)a.kh * (int64_t)a.kw;
+    const int64_t positions = (int64_t)a.n * (int64_t)a.oh * (int64_t)a.ow;
     for (int64_t at = 0; at < positions; at += SPIKE_POSITIONS_USUAL) {
       const int64_t count = least(SPIKE_POSITIONS_USUAL, positions - at), padded = ceil_div(count, 32) * 32;
       pack(0, (const float*)a.gy + at * (int64_t)a.co, count);
       each_word([&](int64_t word, int64_t channel, int64_t channels, int64_t plane) {
-        for (int64_t tap = 0; tap < (int64_t)a.kh * kw; tap++) {
-          const int64_t ky = tap / kw, kx = tap - ky * kw;
-          uint32_t* to = words_at;
-          int64_t line = at / ow, ox = at - line * ow;
-          for (const uint32_t* end = to + count; to < end; line++, ox = 0) {
-            const int64_t run = least(ow - ox, end - to), image = line / oh;
-            const int64_t iy = (line - image * oh) * (int64_t)a.sh - (int64_t)a.ph + ky * (int64_t)a.dh;
-            const uint32_t* row = x + (image * h + iy) * w * step + plane * words + word;
-            int64_t ix = ox * sw - (int64_t)a.pw + kx * (int64_t)a.dw;
-            for (int64_t i = 0; i < run; i++, ix += sw) *to++ = iy >= 0 && iy < h && ix >= 0 && ix < w ? row[ix * step] : 0;
-          }
-          while (to < words_at + padded) *to++ = 0;
+        for (int64_t tap = 0; tap < taps; tap++) {
+          gather_words(words_at, a, at, count, tap, plane * words + word);
+          for (int64_t i = count; i < padded; i++) words_at[i] = 0;
           decode(padded, channel & 31, channels);
           add(tap, channel, channels, 0, plane);
         }
@@ -461,6 +475,9 @@ struct SpikeGrad {
 };
 
 KERNEL(spike_conv2d_grad_weight) {
+#if defined(TILES)
+  if (a.terms) return tile_spike_grad_weight(a, tile);
+#endif
   const int64_t ci = a.ci, co = a.co, taps = (int64_t)a.kh * (int64_t)a.kw, channels = spike_unit_channels(ci, co),
                 down = ceil_div(ci, channels);
   const int64_t units = down * ceil_div(co, SPIKE_UNIT_COLS), end = tile.end(units);

@@ -19,6 +19,8 @@ const kernels = join(root, "kernels");
 const generated = join(kernels, "generated");
 const wasmModule = join(root, "packages/core/src/runtime/generated/wasm-binary.ts");
 const addon = join(root, "build/native/spikeloom.node");
+/** For tests: matrix units that this machine may lack, in plain code. */
+const emulated = join(root, "build/native/emulated.node");
 
 const say = (text: string) => console.log(`build: ${text}`);
 
@@ -59,9 +61,12 @@ async function native(): Promise<void> {
   const compiler = process.env.SPIKELOOM_NO_NATIVE ? undefined : findCompiler();
   if (!compiler) return say("no C++ compiler found (or SPIKELOOM_NO_NATIVE is set): the native addon is left out, wasm serves");
   const headers = createRequire(import.meta.url)("node-api-headers").include_dir as string;
-  await fresh("native", addon, kernelHash(`native ${compiler} ${process.arch} ${process.version}`), () =>
-    buildNative({ sources: kernels, headers, output: addon, compiler }),
-  );
+  const machine = `${compiler} ${process.arch} ${process.version}`;
+  await fresh("native", addon, kernelHash(`native ${machine}`), () => buildNative({ sources: kernels, headers, output: addon, compiler }));
+  if (process.arch === "x64")
+    await fresh("emulated", emulated, kernelHash(`emulated ${machine}`), () =>
+      buildNative({ sources: kernels, headers, output: emulated, compiler, emulated: true }),
+    );
 }
 
 /** `native` in a process of its own: the WebAssembly compiler runs in this one and would keep it from starting the next job. */

@@ -282,7 +282,7 @@ const cases: Cases<KernelName> = {
       c,
       bias: d.bool() ? d.floats(n) : null,
     };
-    const args = { ...operands, batch, m, n, k, sa, sb, sc, ta: d.flag(), tb: d.flag(), alpha: d.real(1, 0.125, -1.7), accumulate };
+    const args = { ...operands, batch, m, n, k, sa, sb, sc, ta: d.flag(), tb: d.flag(), alpha: d.real(1, 0.125, -1.7), accumulate, terms: d.pick(0, 3) };
     return { args, ...summed(4 * k) };
   },
   conv2d: (d) => {
@@ -294,7 +294,7 @@ const cases: Cases<KernelName> = {
       bias: d.bool() ? d.floats(g.co) : null,
       y: unwritten(g.n * g.oh * g.ow * strides.ys),
     };
-    return { args: { ...buffers, ...g, ih, iw, ...strides }, ...summed(g.kh * g.kw * g.ci) };
+    return { args: { ...buffers, ...g, ih, iw, ...strides, terms: d.pick(0, 3) }, ...summed(g.kh * g.kw * g.ci) };
   },
   conv2d_grad_weight: (d) => {
     const { ih: _ih, iw: _iw, ...g } = d.window();
@@ -356,7 +356,7 @@ const cases: Cases<KernelName> = {
       bias: d.bool() ? d.floats(g.co) : null,
       y: unwritten(g.n * g.oh * g.ow * g.co),
     };
-    return { args: { ...buffers, ...g, planes, scale }, ...summed(g.kh * g.kw * g.ci * 4 ** planes) };
+    return { args: { ...buffers, ...g, planes, scale, terms: d.pick(0, 3) }, ...summed(g.kh * g.kw * g.ci * 4 ** planes) };
   },
   spike_conv2d_grad_weight: (d) => {
     const { ih: _ih, iw: _iw, ...g } = d.window();
@@ -367,7 +367,7 @@ const cases: Cases<KernelName> = {
       gy: d.floats(g.n * g.oh * g.ow * g.co, -1, 1),
       gw: unwritten(g.kh * g.kw * g.ci * g.co),
     };
-    return { args: { ...buffers, ...g, planes, scale }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
+    return { args: { ...buffers, ...g, planes, scale, terms: d.pick(0, 3) }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
   },
   spike_pack: (d) => {
     const [rows, c, planes, scale] = [dim(d), d.channels(), d.int(1, 4), d.real(1, 1, 0.25, 1 / 3)];
