@@ -86,6 +86,11 @@ INLINE int64_t spike_vecs(int64_t cols) { return least(SPIKE_VECS, ceil_div(cols
 template <class A>
 INLINE void gather_words(uint32_t* to, const A& a, int64_t at, int64_t count, int64_t tap, int64_t offset) {
   const int64_t step = ceil_div((int64_t)a.ci, 32) * (int64_t)a.planes, kw = a.kw, h = a.h, w = a.w, oh = a.oh, ow = a.ow, sw = a.sw;
+  if ((int64_t)a.kh == 1 && kw == 1 && (int64_t)a.sh == 1 && sw == 1 && (int64_t)a.ph == 0 && (int64_t)a.pw == 0) {
+    const uint32_t* from = (const uint32_t*)a.x + at * step + offset;
+    for (int64_t i = 0; i < count; i++) to[i] = from[i * step];
+    return;
+  }
   const int64_t ky = tap / kw, kx = tap - ky * kw;
   int64_t line = at / ow, ox = at - line * ow;
   for (const uint32_t* end = to + count; to < end; line++, ox = 0) {

@@ -11,13 +11,15 @@ import { nearest, SpikeloomError } from "./error.ts";
 export const IMPLEMENTATIONS = {
   /**
    * A convolution or product fed with spikes: `event` adds a weight row for every spike; `dense` unpacks and multiplies. Where none is
-   * forced the cheaper one runs (see `spikeImplementation`).
+   * forced the cheaper one runs (see `spikeImplementation`). On matrix units `dense` unpacks to tiles, without memory for it.
    */
   spikeProduct: ["event", "dense"],
   /** Its weight gradient, likewise. */
   spikeProductGradWeight: ["event", "dense"],
   /** The input gradient of a 3 x 3 convolution with stride 1: by Winograd's F(4 x 4, 3 x 3) where its tiles fit, or `direct`. */
   convGradInput: ["winograd", "direct"],
+  /** A product of floats where there are matrix units: in float32, or on their tiles (see tiles.ts). */
+  denseProduct: ["vectors", "tiles"],
 } as const;
 
 /** An operation that has several. */

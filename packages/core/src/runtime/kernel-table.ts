@@ -309,7 +309,7 @@ export const KERNELS = {
    * for every set bit add the weight row. kh = kw = 1 and h = w = 1 is a spike matrix product. Units: `spikeUnits(n, oh, ow, co, kh * kw)`.
    */
   spike_conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F, terms: I },
-  /** gw [kh, kw, ci, co] = scale * sum over positions of spike x gy. Units: `spikeGradUnits(ci, co)`. */
+  /** gw [kh, kw, ci, co] = scale * sum over positions of spike x gy. Units: `spikeGradUnits(ci, co, kh * kw, terms)`. */
   spike_conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F, terms: I },
   /** Pack x f32 [rows, c] (values scale * integer in [0, 2^planes)) to spikes. Units: rows. */
   spike_pack: { x: P, y: P, rows: I, c: I, planes: I, scale: F },
@@ -572,9 +572,13 @@ export function spikeUnits(n: number, oh: number, ow: number, co: number, taps: 
   return Math.ceil((n * oh) / rows) * Math.ceil(co / (taps > 1 ? 64 : 256));
 }
 
-/** Units of `spike_conv2d_grad_weight`: 8 or more input channels by 64 output channels. */
-export function spikeGradUnits(ci: number, co: number): number {
+/** Units of `spike_conv2d_grad_weight`: 8 or more input channels by 64 output channels; on matrix units whole words of channels. */
+export function spikeGradUnits(ci: number, co: number, taps: number, terms: number): number {
   const across = Math.ceil(co / 64);
+  if (terms) {
+    const words = Math.ceil(ci / 32);
+    return across * Math.ceil(words / Math.max(1, Math.min(Math.floor((words * across) / 8), Math.floor(32 / taps))));
+  }
   return Math.ceil(ci / (Math.ceil(Math.ceil((ci * across) / 8) / 8) * 8)) * across;
 }
 

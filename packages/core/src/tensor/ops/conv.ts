@@ -3,8 +3,10 @@
  * whose cost follows the number of spikes; with groups, or a window row too long for those kernels (CONV_LIMITS), they are unpacked.
  */
 import { checkOptions, kindOf } from "../../runtime/check.ts";
-import { implementation } from "../../runtime/implementations.ts";
+import { device } from "../../runtime/engine.ts";
+import { implementation, implementationForced } from "../../runtime/implementations.ts";
 import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
+import { denseTerms, spikeTerms } from "../../runtime/tiles.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
@@ -39,6 +41,9 @@ function fitsWinograd(g: Window): boolean {
   const wanted = device().name !== "reference" || implementationForced("convGradInput");
   return plain && wanted && g.ci >= 16 && g.co >= 16 && g.n * tiles >= 24 && 72 * tiles <= 9 * g.h * g.w;
 }
+
+/** `terms` of one group's dense convolution of `ci` to `co` channels, or of its input gradient. */
+const convTerms = (g: Window, ci: number, co: number): number => denseTerms(device().isa, g.n * g.oh * g.ow, ci, co);
 
 /** One group's part of the weight, or the whole when there is one group. */
 function groupWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
@@ -82,12 +87,15 @@ const convolution: OpDefinition<Settings> = {
       copyStrided("conv2d", [g.n * g.oh * g.ow, g.co], at(start, [0, 1]), at(y, [g.co, 1]));
       return y;
     }
-    if (x.dtype === "spikes" && groups === 1 && fitsEvents(g) && byEvents("spikeProduct", x, g)) {
+    const spikes = x.dtype === "spikes" && groups === 1;
+    const events = spikes && fitsEvents(g) && byEvents("spikeProduct", x, g);
+    const terms = events ? 0 : spikeTerms(device().isa);
+    if (spikes && (events || terms)) {
       const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
       const format = x.spikes as SpikeFormat;
       run(
         "spike_conv2d",
-        { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g, ...format },
+        { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g, ...format, terms },
         tilesFor(units, (g.n * g.oh * rowCost(g, 1) * format.planes) / 4 / units),
       );
       return y;
@@ -106,7 +114,7 @@ const convolution: OpDefinition<Settings> = {
     for (let group = 0; group < groups; group++) {
       const wt = groupWeight(weight, g, groups, group);
       const part = bias ? groupBias(bias, co, groups, group).storage : null;
-      const pixels = { xs: g.ci, xo: group * ci, ys: g.co, yo: group * co };
+      const pixels = { xs: g.ci, xo: group * ci, ys: g.co, yo: group * co, terms: convTerms(g, ci, co) };
       run("conv2d", { x: values, wt: wt.storage, bias: part, y: y.storage, ...g, ci, co, ih: 1, iw: 1, ...pixels }, tiles);
     }
     return y;
@@ -147,7 +155,7 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
   const edges = { ph: g.dh * (g.kh - 1) - g.ph, pw: g.dw * (g.kw - 1) - g.pw, dh: g.dh, dw: g.dw, ih: g.sh, iw: g.sw };
   for (let group = 0; group < groups; group++) {
     const wt = turnedWeight(weight, g, groups, group);
-    const pixels = { xs: g.co, xo: group * back.ci, ys: g.ci, yo: group * back.co };
+    const pixels = { xs: g.co, xo: group * back.ci, ys: g.ci, yo: group * back.co, terms: convTerms(g, back.co, back.ci) };
     run(
       "conv2d",
       { x: gy.storage, wt: wt.storage, bias: null, y: gx.storage, ...back, ...edges, ...pixels },
@@ -163,11 +171,14 @@ function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings)
   const gw = empty(shape);
   const positions = g.n * g.oh * g.ow;
   const taps = g.kh * g.kw;
-  if (x.dtype === "spikes" && groups === 1 && byEvents("spikeProductGradWeight", x, g)) {
+  const spikes = x.dtype === "spikes" && groups === 1;
+  const events = spikes && byEvents("spikeProductGradWeight", x, g);
+  const terms = events ? 0 : spikeTerms(device().isa);
+  if (spikes && (events || terms)) {
     const format = x.spikes as SpikeFormat;
-    const units = spikeGradUnits(g.ci, g.co);
+    const units = spikeGradUnits(g.ci, g.co, taps, terms);
     const tiles = tilesFor(units, (positions * format.planes * wordsOf(g.ci) * taps * g.co) / units);
-    run("spike_conv2d_grad_weight", { x: x.storage, gy: gy.storage, gw: gw.storage, ...g, ...format }, tiles);
+    run("spike_conv2d_grad_weight", { x: x.storage, gy: gy.storage, gw: gw.storage, ...g, ...format, terms }, tiles);
     return gw;
   }
   const values = dense("conv2d", x).storage;

@@ -3,7 +3,9 @@
  * each spike; everything else is a dense product.
  */
 import { checkOptions } from "../../runtime/check.ts";
+import { device } from "../../runtime/engine.ts";
 import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
+import { denseTerms, spikeTerms } from "../../runtime/tiles.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, expectTensor, type SpikeFormat, type Tensor } from "../tensor.ts";
@@ -45,6 +47,7 @@ function gemm(a: Tensor, b: Tensor, shape: Shape, { batch, m, n, k, sa, sb, ta, 
         tb: tb ? 1 : 0,
         alpha: 1,
         accumulate: 0,
+        terms: denseTerms(device().isa, m, k, n),
       },
       tilesFor(units, (batch * m * n * k) / units / 8),
     );
@@ -64,14 +67,16 @@ function project(op: string, x: Tensor, w: Tensor, tb: boolean, bias: Tensor | n
   const n = w.shape[tb ? 0 : 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
   const shape = [...x.shape.slice(0, -1), n];
-  if (!x.spikes || k === 0 || !byEvents("spikeProduct", x, pixels(rows, k, n)))
+  const events = x.spikes && k > 0 && byEvents("spikeProduct", x, pixels(rows, k, n));
+  const terms = events ? 0 : spikeTerms(device().isa);
+  if (!x.spikes || k === 0 || !(events || terms))
     return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
   const y = empty(shape);
   const wt = tb ? transpose(w) : w;
   if (y.size)
     run(
       "spike_conv2d",
-      { x: x.storage, wt: wt.storage, bias: bias ? bias.storage : null, y: y.storage, ...onePixel(rows, k, n, x.spikes) },
+      { x: x.storage, wt: wt.storage, bias: bias ? bias.storage : null, y: y.storage, ...onePixel(rows, k, n, x.spikes), terms },
       tilesFor(spikeUnits(rows, 1, 1, n, 1), (Math.min(rows, 256) * k * n) / 8),
     );
   return y;
@@ -82,17 +87,20 @@ function projectGrad(x: Tensor, g: Tensor, tb: boolean): Tensor {
   const k = x.shape[x.rank - 1] as number;
   const n = g.shape[g.rank - 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
-  if (!x.spikes || !byEvents("spikeProductGradWeight", x, pixels(rows, k, n))) {
+  const events = x.spikes && byEvents("spikeProductGradWeight", x, pixels(rows, k, n));
+  const terms = events ? 0 : spikeTerms(device().isa);
+  if (!x.spikes || !(events || terms)) {
     const values = dense("matmul", x);
     const [left, right, shape] = tb ? [g, values, [n, k]] : [values, g, [k, n]];
     return gemm(left, right, shape, { batch: 1, m: shape[0] as number, n: shape[1] as number, k: rows, sa: 0, sb: 0, ta: true, tb: false });
   }
   const gw = empty([k, n]);
+  const units = spikeGradUnits(k, n, 1, terms);
   if (gw.size)
     run(
       "spike_conv2d_grad_weight",
-      { x: x.storage, gy: g.storage, gw: gw.storage, ...onePixel(rows, k, n, x.spikes) },
-      tilesFor(spikeGradUnits(k, n), (rows * k * n) / spikeGradUnits(k, n) / 8),
+      { x: x.storage, gy: g.storage, gw: gw.storage, ...onePixel(rows, k, n, x.spikes), terms },
+      tilesFor(units, (rows * k * n) / units / 8),
     );
   return tb ? transpose(gw) : gw;
 }

@@ -282,7 +282,21 @@ const cases: Cases<KernelName> = {
       c,
       bias: d.bool() ? d.floats(n) : null,
     };
-    const args = { ...operands, batch, m, n, k, sa, sb, sc, ta: d.flag(), tb: d.flag(), alpha: d.real(1, 0.125, -1.7), accumulate, terms: d.pick(0, 3) };
+    const args = {
+      ...operands,
+      batch,
+      m,
+      n,
+      k,
+      sa,
+      sb,
+      sc,
+      ta: d.flag(),
+      tb: d.flag(),
+      alpha: d.real(1, 0.125, -1.7),
+      accumulate,
+      terms: d.pick(0, 3),
+    };
     return { args, ...summed(4 * k) };
   },
   conv2d: (d) => {

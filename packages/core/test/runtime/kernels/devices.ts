@@ -11,12 +11,12 @@ import { createWasm } from "../../../src/runtime/wasm.ts";
 const built = (name: string) => fileURLToPath(new URL(`../../../../../build/native/${name}.node`, import.meta.url));
 const ADDON = process.env.SPIKELOOM_NATIVE ?? built("spikeloom");
 /** Matrix units in plain code; its other kernels are those of AVX-512. */
-const EMULATED = built("emulated");
+export const EMULATED = built("emulated");
 
 /** One device implementation, at every thread count; the first entry has one thread. */
 export interface Variant {
   readonly label: string;
-  /** Runs only this kernel's own code for kernels that have `terms`. */
+  /** Has code of its own only for kernels that have `terms`. */
   readonly emulated: boolean;
   readonly devices: readonly Device[];
 }
