@@ -138,13 +138,16 @@ INLINE TileScratch tile_scratch(char* scratch, int64_t bytes, int64_t terms) {
 }
 
 // Terms of depth x cols floats (cols <= 32, rows `stride` apart) to one pair of column tiles at every step.
-static void pack_right_terms(char* dst, const float* src, int64_t stride, int64_t depth, int64_t cols, int64_t terms) {
+template <int TERMS>
+static void pack_right_terms(char* dst, const float* src, int64_t stride, int64_t depth, int64_t cols) {
   for (int64_t k = 0; k < ceil_div(depth, 32) * 32; k += 2) {
-    char* to = dst + (k / 32) * terms * PAIR_BYTES + (k % 32) / 2 * 64;
+    char* to = dst + (k / 32) * TERMS * PAIR_BYTES + (k % 32) / 2 * 64;
     for (int64_t j = 0; j < cols; j += 16) {
       const int part = (int)least(16, cols - j);
-      vf even = k < depth ? load_lanes(src + k * stride + j, part) : vf{}, odd = k + 1 < depth ? load_lanes(src + (k + 1) * stride + j, part) : vf{};
-      for (int64_t t = 0; t < terms; t++) {
+      vf even{}, odd{};
+      if (k < depth) even = load_lanes(src + k * stride + j, part);
+      if (k + 1 < depth) odd = load_lanes(src + (k + 1) * stride + j, part);
+      for (int t = 0; t < TERMS; t++) {
         const vi low = next_term(even), high = next_term(odd);
         store((int32_t*)(to + t * PAIR_BYTES + j / 16 * TILE_BYTES), (vi)((vu)low >> 16) | high);
       }
@@ -162,16 +165,17 @@ struct FloatTiles {
   void pack(char* dst, int64_t row, int64_t rows, int64_t k, int64_t depth) const {
     const int64_t padded = ceil_div(depth, 32) * 32;
     left.pack(block, row, rows, k, depth);
-    for (int64_t i = 0; i < rows; i++) {
-      float* from = block + i * ROW_STRIDE;
-      zero_floats(from + depth, padded - depth);
-      char* to = dst + i * 64;  // rows 16 to 31 are the second tile: its address follows by itself
-      for (int64_t j = 0; j < padded; j += 16) {
-        vf x = load(from + j);
-        for (int64_t t = 0; t < terms; t++)
-          store_halves(to + (t * TILE_STEPS + j / 32) * PAIR_BYTES + (j & 16) * 2, next_term(x));
+    for (int64_t i = 0; i < rows; i++) zero_floats(block + i * ROW_STRIDE + depth, padded - depth);
+    terms == 3 ? split<3>(dst, rows, padded) : terms == 2 ? split<2>(dst, rows, padded) : split<1>(dst, rows, padded);
+  }
+  template <int TERMS>
+  void split(char* dst, int64_t rows, int64_t depth) const {
+    for (int64_t i = 0; i < rows; i++)  // rows 16 to 31 are the second tile, which follows the first
+      for (int64_t j = 0; j < depth; j += 16) {
+        vf x = load(block + i * ROW_STRIDE + j);
+        for (int t = 0; t < TERMS; t++)
+          store_halves(dst + i * 64 + (t * TILE_STEPS + j / 32) * PAIR_BYTES + (j & 16) * 2, next_term(x));
       }
-    }
   }
 };
 
@@ -221,6 +225,7 @@ static __attribute__((noinline)) void tile_block(const char* a, const char* b, f
 template <class Left, class Right, class Row>
 static void tile_product(const TileScratch& scratch, int64_t terms, int64_t rows, int64_t cols, int64_t depth, const Left& left,
                          const Right& right, const Row& row, const Finish& finish) {
+  const auto pack = terms == 3 ? pack_right_terms<3> : terms == 2 ? pack_right_terms<2> : pack_right_terms<1>;
   tile_config(TILE_CONFIG);
   for (int64_t col = 0; col < cols; col += scratch.panel * 32) {
     const int64_t wide = least(cols - col, scratch.panel * 32), pairs = ceil_div(wide, 32);
@@ -236,7 +241,7 @@ static void tile_product(const TileScratch& scratch, int64_t terms, int64_t rows
             from += j;
           else
             right.pack(scratch.right, k, deep, j, n, 32), from = scratch.right;
-          pack_right_terms(scratch.b + p * terms * TILE_STEPS * PAIR_BYTES, from, from == scratch.right ? 32 : right.stride, deep, n, terms);
+          pack(scratch.b + p * terms * TILE_STEPS * PAIR_BYTES, from, from == scratch.right ? 32 : right.stride, deep, n);
         }
         for (int64_t i = 0; i < high; i += 32) {
           const int64_t n = least(high - i, 32);
@@ -347,8 +352,9 @@ struct SpikeGradTiles {
   }
 };
 
-// Units: blocks of 64 output channels by words of input channels, as many of these as leave about eight units but no more rows
-// than have room, since each unit packs gy anew. `tileGradUnits` of kernel-table.ts counts the same way.
+// Units: blocks of 64 or 128 output channels by words of input channels, as many of these as leave about eight units but no more rows
+// than have room, since each unit packs gy anew. `spikeGradUnits` of kernel-table.ts counts the same way.
+INLINE int64_t tile_unit_cols(int64_t co) { return co > 64 ? 128 : 64; }
 INLINE int64_t tile_unit_words(int64_t words, int64_t across, int64_t taps) {
   const int64_t wanted = words * across / 8, most = 32 / taps;
   return least(wanted, most) > 1 ? least(wanted, most) : 1;
@@ -356,15 +362,15 @@ INLINE int64_t tile_unit_words(int64_t words, int64_t across, int64_t taps) {
 
 static void tile_spike_grad_weight(const spike_conv2d_grad_weight_args& a, const Tile& tile) {
   const int64_t terms = a.terms, ci = a.ci, co = a.co, words = ceil_div(ci, 32), taps = (int64_t)a.kh * (int64_t)a.kw;
-  const int64_t across = ceil_div(co, 64), high = tile_unit_words(words, across, taps), down = ceil_div(words, high);
+  const int64_t wide = tile_unit_cols(co), across = ceil_div(co, wide), high = tile_unit_words(words, across, taps), down = ceil_div(words, high);
   for (int64_t u = tile.begin(across * down), end = tile.end(across * down); u < end; u++) {
-    const int64_t c0 = u / down * 64, w0 = u % down * high, n = least(words - w0, high);
+    const int64_t c0 = u / down * wide, w0 = u % down * high, n = least(words - w0, high);
     float* gw = (float*)a.gw + c0;
     const auto row = [&](int64_t i) {
       const int64_t channel = (w0 + i / 32 / taps) * 32 + i % 32;
       return channel < ci ? gw + (i / 32 % taps * ci + channel) * co : nullptr;
     };
-    tile_product(tile_scratch(tile.scratch, SCRATCH_BYTES, terms), terms, n * taps * 32, least(co - c0, 64),
+    tile_product(tile_scratch(tile.scratch, SCRATCH_BYTES, terms), terms, n * taps * 32, least(co - c0, wide),
                  (int64_t)a.n * (int64_t)a.oh * (int64_t)a.ow, SpikeGradTiles{a, w0, words, taps},
                  MatrixRight<false>{(const float*)a.gy + c0, co}, row, Finish{a.scale, false, nullptr});
   }

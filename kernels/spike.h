@@ -98,7 +98,10 @@ INLINE void gather_words(uint32_t* to, const A& a, int64_t at, int64_t count, in
     const int64_t iy = (line - image * oh) * (int64_t)a.sh - (int64_t)a.ph + ky * (int64_t)a.dh;
     const uint32_t* row = (const uint32_t*)a.x + (image * h + iy) * w * step + offset;
     int64_t ix = ox * sw - (int64_t)a.pw + kx * (int64_t)a.dw;
-    for (int64_t i = 0; i < run; i++, ix += sw) *to++ = iy >= 0 && iy < h && ix >= 0 && ix < w ? row[ix * step] : 0;
+    const uint32_t* stop = to + run;
+    for (; to < stop && (ix < 0 || iy < 0 || iy >= h); ix += sw) *to++ = 0;
+    for (; to < stop && ix < w; ix += sw) *to++ = row[ix * step];
+    while (to < stop) *to++ = 0;
   }
 }
 

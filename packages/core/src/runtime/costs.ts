@@ -40,11 +40,11 @@ export const PRICES: Readonly<Record<string, Readonly<Record<Products, Prices>>>
     spikeProduct: { add: 0.396, visit: 2.8, multiply: 0.293, copy: 3.71 },
     spikeProductGradWeight: { add: 0.443, visit: 0.969, multiply: 0.304, copy: 2.27 },
   },
-  // Of the documented rates, not measured: rows are added as on avx512; tiles multiply at half their peak in three terms, and `copy`
-  // is what it takes to spread bits into them.
+  // Not measured on a machine with AMX: rows are added as on avx512; tiles multiply in three terms at half their documented rate, and
+  // packing takes what it takes on Zen 4 with the tile instructions left out.
   amx: {
-    spikeProduct: { add: 0.396, visit: 2.8, multiply: 0.08, copy: 0.8 },
-    spikeProductGradWeight: { add: 0.443, visit: 0.969, multiply: 0.08, copy: 1.2 },
+    spikeProduct: { add: 0.396, visit: 2.8, multiply: 0.12, copy: 1 },
+    spikeProductGradWeight: { add: 0.443, visit: 0.969, multiply: 0.15, copy: 3 },
   },
   avx2: {
     spikeProduct: { add: 0.244, visit: 1.33, multiply: 0.194, copy: 0.793 },

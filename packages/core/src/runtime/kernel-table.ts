@@ -574,11 +574,12 @@ export function spikeUnits(n: number, oh: number, ow: number, co: number, taps: 
 
 /** Units of `spike_conv2d_grad_weight`: 8 or more input channels by 64 output channels; on matrix units whole words of channels. */
 export function spikeGradUnits(ci: number, co: number, taps: number, terms: number): number {
-  const across = Math.ceil(co / 64);
   if (terms) {
+    const across = Math.ceil(co / (co > 64 ? 128 : 64));
     const words = Math.ceil(ci / 32);
     return across * Math.ceil(words / Math.max(1, Math.min(Math.floor((words * across) / 8), Math.floor(32 / taps))));
   }
+  const across = Math.ceil(co / 64);
   return Math.ceil(ci / (Math.ceil(Math.ceil((ci * across) / 8) / 8) * 8)) * across;
 }
 

@@ -6,7 +6,7 @@ import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { device } from "../../runtime/engine.ts";
 import { implementation, implementationForced } from "../../runtime/implementations.ts";
 import { CONV_LIMITS, productUnits, spikeGradUnits, spikeUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
-import { denseTerms, spikeTerms } from "../../runtime/tiles.ts";
+import { denseTerms, spikeTerms, tilesOfTerms } from "../../runtime/tiles.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, type SpikeFormat, type Tensor, wordsOf, zeros } from "../tensor.ts";
@@ -96,7 +96,11 @@ const convolution: OpDefinition<Settings> = {
       run(
         "spike_conv2d",
         { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g, ...format, terms },
-        tilesFor(units, (g.n * g.oh * rowCost(g, 1) * format.planes) / 4 / units),
+        tilesOfTerms(
+          tilesFor(units, (g.n * g.oh * rowCost(g, 1) * format.planes) / 4 / units),
+          (g.n * g.oh * g.ow * units) / spikeUnits(g.n, g.oh, g.ow, 1, 1),
+          terms,
+        ),
       );
       return y;
     }
@@ -115,7 +119,11 @@ const convolution: OpDefinition<Settings> = {
       const wt = groupWeight(weight, g, groups, group);
       const part = bias ? groupBias(bias, co, groups, group).storage : null;
       const pixels = { xs: g.ci, xo: group * ci, ys: g.co, yo: group * co, terms: convTerms(g, ci, co) };
-      run("conv2d", { x: values, wt: wt.storage, bias: part, y: y.storage, ...g, ci, co, ih: 1, iw: 1, ...pixels }, tiles);
+      run(
+        "conv2d",
+        { x: values, wt: wt.storage, bias: part, y: y.storage, ...g, ci, co, ih: 1, iw: 1, ...pixels },
+        tilesOfTerms(tiles, g.n * g.oh * g.ow, pixels.terms),
+      );
     }
     return y;
   },
@@ -159,7 +167,7 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
     run(
       "conv2d",
       { x: gy.storage, wt: wt.storage, bias: null, y: gx.storage, ...back, ...edges, ...pixels },
-      tilesFor(g.n * g.h, cost / groups),
+      tilesOfTerms(tilesFor(g.n * g.h, cost / groups), g.n * g.h * g.w, pixels.terms),
     );
   }
   return gx;

@@ -5,7 +5,7 @@
 import { checkOptions } from "../../runtime/check.ts";
 import { device } from "../../runtime/engine.ts";
 import { productUnits, spikeGradUnits, spikeUnits } from "../../runtime/kernel-table.ts";
-import { denseTerms, spikeTerms } from "../../runtime/tiles.ts";
+import { denseTerms, spikeTerms, tilesOfTerms } from "../../runtime/tiles.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, expectTensor, type SpikeFormat, type Tensor } from "../tensor.ts";
@@ -77,7 +77,7 @@ function project(op: string, x: Tensor, w: Tensor, tb: boolean, bias: Tensor | n
     run(
       "spike_conv2d",
       { x: x.storage, wt: wt.storage, bias: bias ? bias.storage : null, y: y.storage, ...onePixel(rows, k, n, x.spikes), terms },
-      tilesFor(spikeUnits(rows, 1, 1, n, 1), (Math.min(rows, 256) * k * n) / 8),
+      tilesOfTerms(tilesFor(spikeUnits(rows, 1, 1, n, 1), (Math.min(rows, 256) * k * n) / 8), rows * Math.ceil(n / 256), terms),
     );
   return y;
 }
