@@ -1,11 +1,18 @@
 // The Node addon: picks an instruction set by what the CPU reports, owns the native thread pool, and runs kernels.
 //
 // Memory stays JavaScript's: slabs are plain ArrayBuffers whose base address JavaScript asks for once (`address`).
-// exports: tableHash() -> hash of the kernel table it was built from; isas() -> names this CPU can run, best first; open(isa, threads, argsBuffer) -> handle; run(handle, kernel, tiles);
+// exports: tableHash() -> hash of the kernel table it was built from; isas() -> names this CPU reports, the default first; open(isa, threads, argsBuffer) -> handle; run(handle, kernel, tiles);
 // address(ArrayBuffer) -> number; close(handle).
 #include <node_api.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <condition_variable>
 #include <mutex>
@@ -35,29 +42,77 @@ static void wake_all(Pool& pool) {
 
 static void give_way() { std::this_thread::yield(); }
 
-// ISA_TABLES comes from the build: ISA_TABLE(name) for every instruction set it compiled, best first.
-#define ISA_TABLE(isa) extern "C" const KernelFnAbi kernels_##isa[];
+// ISA_TABLES comes from the build: ISA_TABLE(name) for every instruction set it compiled, the default first.
+#define ISA_TABLE(isa)                          \
+  extern "C" const KernelFnAbi kernels_##isa[]; \
+  extern "C" bool agrees_##isa(char* scratch);
 ISA_TABLES
 #undef ISA_TABLE
 
 struct Isa {
   const char* name;
   const KernelFnAbi* kernels;
+  bool (*agrees)(char* scratch);
 };
 static const Isa compiled[] = {
-#define ISA_TABLE(isa) {#isa, kernels_##isa},
+#define ISA_TABLE(isa) {#isa, kernels_##isa, agrees_##isa},
     ISA_TABLES
 #undef ISA_TABLE
 };
 
-static bool cpu_runs(const char* isa) {
+// AMX takes a processor that has it and a system that saves its registers (XCR0). That is what `isas` goes by: what follows changes
+// the process, and waits until somebody asks for it. It is the system's leave, which holds for the threads that this process starts
+// from then on, and a test: a virtual machine may report what it does not carry out.
+#if defined(__x86_64__) && defined(__linux__)
+static bool reports_tiles() {
+  uint32_t a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1u << 27)) return false;                                    // OSXSAVE
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 22 & 1) == 0 || (d >> 24 & 1) == 0) return false;  // AMX-BF16, AMX-TILE
+  asm volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+  const uint32_t tiles = 3u << 17;  // XTILECFG, XTILEDATA
+  return (a & tiles) == tiles;
+}
+
+static bool system_grants_tiles() {
+  const long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, request, tile_data) == 0;
+}
+
+static sigjmp_buf fault;
+static bool agrees_without_fault(bool (*agrees)(char*)) {
+  const int signals[] = {SIGILL, SIGSEGV, SIGBUS};
+  struct sigaction before[3], handler = {};
+  handler.sa_handler = [](int) { siglongjmp(fault, 1); };
+  void* scratch = nullptr;
+  if (posix_memalign(&scratch, 64, SCRATCH_BYTES) != 0) return false;
+  for (int i = 0; i < 3; i++) sigaction(signals[i], &handler, &before[i]);
+  const bool good = sigsetjmp(fault, 1) == 0 && agrees(static_cast<char*>(scratch));
+  for (int i = 0; i < 3; i++) sigaction(signals[i], &before[i], nullptr);
+  free(scratch);
+  return good;
+}
+#else
+static bool reports_tiles() { return false; }
+static bool system_grants_tiles() { return false; }
+static bool agrees_without_fault(bool (*)(char*)) { return false; }
+#endif
+
+// Why matrix units that the processor reports cannot be used; null where they can. Asked once.
+static const char* obstacle(const Isa& amx) {
+  if (!system_grants_tiles()) return "the system does not let this process use AMX (arch_prctl); choose avx512";
+  if (!agrees_without_fault(amx.agrees)) return "this processor reports AMX but faults or multiplies wrongly with it; choose avx512";
+  return nullptr;
+}
+
+static bool cpu_runs(const Isa& isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (!strcmp(isa, "avx512"))
+  if (!strcmp(isa.name, "amx") && !reports_tiles()) return false;
+  if (!strcmp(isa.name, "amx") || !strcmp(isa.name, "amx_emulated") || !strcmp(isa.name, "avx512"))
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi2");
-  if (!strcmp(isa, "avx2"))
+  if (!strcmp(isa.name, "avx2"))
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
 #endif
   return true;
@@ -99,7 +154,7 @@ static napi_value isas(napi_env env, napi_callback_info) {
   napi_create_array(env, &list);
   uint32_t n = 0;
   for (const Isa& isa : compiled)
-    if (cpu_runs(isa.name)) {
+    if (cpu_runs(isa)) {
       napi_create_string_utf8(env, isa.name, NAPI_AUTO_LENGTH, &name);
       napi_set_element(env, list, n++, name);
     }
@@ -138,8 +193,12 @@ static napi_value open_engine(napi_env env, napi_callback_info info) {
     return fail(env, "open: expected (isa, threads, ArrayBuffer)");
   const Isa* chosen = nullptr;
   for (const Isa& isa : compiled)
-    if (!strcmp(isa.name, name) && cpu_runs(name)) chosen = &isa;
+    if (!strcmp(isa.name, name) && cpu_runs(isa)) chosen = &isa;
   if (!chosen) return fail(env, "open: this CPU or build has no such instruction set");
+  if (!strcmp(name, "amx")) {
+    static const char* const against = obstacle(*chosen);
+    if (against) return fail(env, against);
+  }
   Engine* e = new Engine();
   e->kernels = chosen->kernels;
   e->args = static_cast<const double*>(data);

@@ -4,7 +4,7 @@
  * by `spikeloom native build`.
  */
 import { execFile, execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -24,15 +24,22 @@ const COMMON = [
   "-Wno-psabi",
 ];
 
-/** Instruction sets by processor, best first, with the compiler's flags. */
+const AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"];
+const AMX = ["-mamx-tile", "-mamx-bf16"];
+
+/** Instruction sets by processor, with the compiler's flags: the best that was measured first, `amx` last, which runs only when asked for. */
 const ISAS: Record<string, Record<string, string[]>> = {
   x64: {
-    avx512: ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"],
+    avx512: AVX512,
     avx2: ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"],
     baseline: ["-msse4.2", "-mpopcnt"],
+    amx: [...AVX512, ...AMX],
   },
   arm64: { neon: [] },
 };
+
+/** AVX-512 with tiles in plain code (kernels/amx.h): for tests, in an addon of its own. */
+const EMULATED: Record<string, Record<string, string[]>> = { x64: { amx_emulated: [...AVX512, "-DEMULATED_TILES"] } };
 
 /** The first C++ compiler that answers (the one that CXX names; else c++, g++, clang++), or undefined. */
 export function findCompiler(): string | undefined {
@@ -56,11 +63,26 @@ export interface NativeBuild {
   /** Where the addon goes; written under another name first, then renamed. */
   output: string;
   compiler: string;
+  /** Build the addon for tests that emulates AMX instead. */
+  emulated?: boolean;
+}
+
+/** Do the compiler and its assembler know AMX? Some do not (GCC before 11). */
+async function knowsAmx(compiler: string, work: string): Promise<boolean> {
+  if (process.platform !== "linux") return false;
+  const probe = join(work, "probe.cpp");
+  writeFileSync(probe, 'void f() { asm volatile("tdpbf16ps %tmm2, %tmm1, %tmm0"); }\n');
+  try {
+    await promisify(execFile)(compiler, [...AMX, "-c", probe, "-o", join(work, "probe.o")]);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Compiles and links the addon. Throws an Error with the compiler's words. */
-export async function buildNative({ sources, headers, output, compiler }: NativeBuild): Promise<void> {
-  const isas = ISAS[process.arch];
+export async function buildNative({ sources, headers, output, compiler, emulated = false }: NativeBuild): Promise<void> {
+  const isas = (emulated ? EMULATED : ISAS)[process.arch];
   if (!isas) throw new Error(`no native kernels for the processor "${process.arch}" yet: use the wasm device`);
   mkdirSync(dirname(output), { recursive: true });
   const work = mkdtempSync(join(tmpdir(), "spikeloom-native-"));
@@ -75,7 +97,9 @@ export async function buildNative({ sources, headers, output, compiler }: Native
     }
   };
   try {
-    const objects = Object.entries(isas).map(([isa, flags]) => ({ isa, flags, object: join(work, `${isa}.o`) }));
+    const amx = await knowsAmx(compiler, work);
+    const chosen = Object.entries(isas).filter(([isa]) => isa !== "amx" || amx);
+    const objects = chosen.map(([isa, flags]) => ({ isa, flags, object: join(work, `${isa}.o`) }));
     const table = `-DISA_TABLES=${objects.map(({ isa }) => `ISA_TABLE(${isa})`).join("")}`;
     const addon = join(work, "addon.o");
     const jobs = [

@@ -120,8 +120,7 @@ INLINE Patches patches_of(const A& a, int64_t ih, int64_t iw, int64_t py, int64_
 KERNEL(conv2d) {
   const int64_t oh = a.oh, ow = a.ow, co = a.co, ih = a.ih, iw = a.iw, ys = a.ys;
   const int64_t begin = tile.begin((int64_t)a.n * oh), end = tile.end((int64_t)a.n * oh);
-  const ProductScratch scratch = product_scratch(tile.scratch);
-  Segment* segments = (Segment*)scratch.free;
+  Segment* segments = (Segment*)product_scratch(tile.scratch).free;
   float* y = (float*)a.y + (int64_t)a.yo;
   const float* bias = a.bias;
   for (int64_t py = 0; py < ih && py < oh; py++)
@@ -140,8 +139,8 @@ KERNEL(conv2d) {
           const int64_t oy = py + (line - image * p.down) * ih, ox = px + (first + i - line * p.across) * iw;
           return y + ((image * oh + oy) * ow + ox) * ys + c;
         };
-        product(scratch, last - first, least(BLOCK_COLS, co - c), count * p.span, PatchLeft<false>{p, first}, right, row,
-                Finish{1, false, bias ? bias + c : nullptr});
+        product_in_terms(a.terms, tile.scratch, (char*)segments - tile.scratch, last - first, least(BLOCK_COLS, co - c), count * p.span,
+                         PatchLeft<false>{p, first}, right, row, Finish{1, false, bias ? bias + c : nullptr});
       }
     }
 }

@@ -144,6 +144,22 @@ static void product(const ProductScratch& scratch, int64_t rows, int64_t cols, i
   }
 }
 
+// `product` with terms 0; with more of them on tiles (amx.h), where there are some and A is not transposed. `bytes` of scratch.
+#if defined(TILES)
+template <class Left, class Right, class Row>
+static void tile_product_of_floats(char* scratch, int64_t bytes, int64_t terms, int64_t rows, int64_t cols, int64_t depth,
+                                   const Left& left, const Right& right, const Row& row, const Finish& finish);
+#endif
+template <class Left, class Right, class Row>
+static void product_in_terms(int64_t terms, char* scratch, int64_t bytes, int64_t rows, int64_t cols, int64_t depth, const Left& left,
+                             const Right& right, const Row& row, const Finish& finish) {
+#if defined(TILES)
+  if constexpr (!Left::TRANSPOSED)
+    if (terms && depth) return tile_product_of_floats(scratch, bytes, terms, rows, cols, depth, left, right, row, finish);
+#endif
+  product(product_scratch(scratch), rows, cols, depth, left, right, row, finish);
+}
+
 // Rows of a matrix in memory: [rows, depth], or [depth, rows] when T.
 template <bool T>
 struct MatrixLeft {
@@ -226,14 +242,14 @@ INLINE void product_runs(const Tile& tile, int64_t batch, int64_t m, int64_t n, 
 template <bool TA, bool TB>
 static void gemm_tile(const gemm_args& a, const Tile& tile) {
   const int64_t batch = a.batch, m = a.m, n = a.n, k = a.k, sa = a.sa, sb = a.sb, sc = a.sc;
-  const ProductScratch scratch = product_scratch(tile.scratch);
   product_runs(tile, batch, m, n, [&](int64_t b, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
     const float* left = (const float*)a.a + b * sa + (TA ? r0 : r0 * k);
     const float* right = (const float*)a.b + b * sb + (TB ? c0 * k : c0);
     float* out = (float*)a.c + b * sc + r0 * n + c0;
     const float* bias = a.bias;
-    product(scratch, r1 - r0, c1 - c0, k, MatrixLeft<TA>{left, TA ? m : k}, MatrixRight<TB>{right, TB ? k : n},
-            [&](int64_t i) { return out + i * n; }, Finish{a.alpha, a.accumulate != 0, bias ? bias + c0 : nullptr});
+    product_in_terms(a.terms, tile.scratch, SCRATCH_BYTES, r1 - r0, c1 - c0, k, MatrixLeft<TA>{left, TA ? m : k},
+                     MatrixRight<TB>{right, TB ? k : n}, [&](int64_t i) { return out + i * n; },
+                     Finish{a.alpha, a.accumulate != 0, bias ? bias + c0 : nullptr});
   });
 }
 

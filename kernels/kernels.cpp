@@ -3,6 +3,12 @@
 #include "generated/constants.h"
 #include "platform.h"
 
+// Products on tiles: on the matrix units, or emulated for tests.
+#if defined(__AMX_BF16__) || defined(EMULATED_TILES)
+#define TILES
+#include <immintrin.h>
+#endif
+
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
@@ -18,6 +24,7 @@ namespace JOIN(isa_, ISA) {
 #include "conv.h"
 #include "winograd.h"
 #include "spike.h"
+#include "amx.h"
 #include "depthwise.h"
 #include "pooling.h"
 #include "spike_table.h"
@@ -31,3 +38,12 @@ extern "C" const KernelFnAbi JOIN(kernels_, ISA)[] = {
 #define KERNEL_ENTRY(name) JOIN(isa_, ISA)::name,
 #include "generated/kernel_list.h"
 };
+
+// Do this instruction set's riskier instructions work here? The addon asks before it runs it.
+extern "C" bool JOIN(agrees_, ISA)(char* scratch) {
+#if defined(TILES)
+  return JOIN(isa_, ISA)::tiles_agree(scratch);
+#else
+  return true;
+#endif
+}

@@ -82,6 +82,34 @@ INLINE void pack_scaled(float* dst, const float* src, int64_t stride, int64_t co
 // Largest vector count of the blocks of `cols` columns: the row length of the packed rows.
 INLINE int64_t spike_vecs(int64_t cols) { return least(SPIKE_VECS, ceil_div(cols, LANES)); }
 
+// to[i] = word number `offset` of the input position that output position at + i meets at a tap, 0 outside the image.
+template <class A>
+INLINE void gather_words(uint32_t* to, const A& a, int64_t at, int64_t count, int64_t tap, int64_t offset) {
+  const int64_t step = ceil_div((int64_t)a.ci, 32) * (int64_t)a.planes, kw = a.kw, h = a.h, w = a.w, oh = a.oh, ow = a.ow, sw = a.sw;
+  if ((int64_t)a.kh == 1 && kw == 1 && (int64_t)a.sh == 1 && sw == 1 && (int64_t)a.ph == 0 && (int64_t)a.pw == 0) {
+    const uint32_t* from = (const uint32_t*)a.x + at * step + offset;
+    for (int64_t i = 0; i < count; i++) to[i] = from[i * step];
+    return;
+  }
+  const int64_t ky = tap / kw, kx = tap - ky * kw;
+  int64_t line = at / ow, ox = at - line * ow;
+  for (const uint32_t* end = to + count; to < end; line++, ox = 0) {
+    const int64_t run = least(ow - ox, end - to), image = line / oh;
+    const int64_t iy = (line - image * oh) * (int64_t)a.sh - (int64_t)a.ph + ky * (int64_t)a.dh;
+    const uint32_t* row = (const uint32_t*)a.x + (image * h + iy) * w * step + offset;
+    int64_t ix = ox * sw - (int64_t)a.pw + kx * (int64_t)a.dw;
+    const uint32_t* stop = to + run;
+    for (; to < stop && (ix < 0 || iy < 0 || iy >= h); ix += sw) *to++ = 0;
+    for (; to < stop && ix < w; ix += sw) *to++ = row[ix * step];
+    while (to < stop) *to++ = 0;
+  }
+}
+
+#if defined(TILES)  // amx.h
+static void tile_spike_conv_rows(const spike_conv2d_args& a, char* memory, int64_t begin, int64_t end, int64_t c0, int64_t c1);
+static void tile_spike_grad_weight(const spike_conv2d_grad_weight_args& a, const Tile& tile);
+#endif
+
 // ---------------------------------------------------------------- forward
 
 // One pass over a block of output pixels: for every pixel add the rows of taps [kx, kx + taps) of one window row.
@@ -266,8 +294,12 @@ KERNEL(spike_conv2d) {
   const int64_t down = ceil_div(rows, high), units = down * ceil_div(co, wide), end = tile.end(units);
   for (int64_t u = tile.begin(units); u < end;) {
     const int64_t block = u / down, last = least(end, (block + 1) * down);
-    spike_conv_rows(a, tile.scratch, (u - block * down) * high, least(rows, (last - block * down) * high), block * wide,
-                    least(co, (block + 1) * wide));
+    auto rows_of = spike_conv_rows;
+#if defined(TILES)
+    if (a.terms) rows_of = tile_spike_conv_rows;
+#endif
+    rows_of(a, tile.scratch, (u - block * down) * high, least(rows, (last - block * down) * high), block * wide,
+            least(co, (block + 1) * wide));
     u = last;
   }
 }
@@ -406,25 +438,15 @@ struct SpikeGrad {
 
   // Any stride: blocks of output positions; each tap gathers the words that it meets.
   void by_tap() const {
-    const int64_t words = ceil_div((int64_t)a.ci, 32), step = words * (int64_t)a.planes, kw = a.kw, h = a.h, w = a.w, oh = a.oh,
-          ow = a.ow, sw = a.sw;
-    const int64_t positions = n1 * oh * ow;
-    for (int64_t at = n0 * oh * ow; at < positions; at += SPIKE_POSITIONS_USUAL) {
+    const int64_t words = ceil_div((int64_t)a.ci, 32), taps = (int64_t)a.kh * (int64_t)a.kw;
+    const int64_t image = (int64_t)a.oh * (int64_t)a.ow, positions = n1 * image;
+    for (int64_t at = n0 * image; at < positions; at += SPIKE_POSITIONS_USUAL) {
       const int64_t count = least(SPIKE_POSITIONS_USUAL, positions - at), padded = ceil_div(count, 32) * 32;
       pack(0, (const float*)a.gy + at * (int64_t)a.co, count);
       each_word([&](int64_t word, int64_t channel, int64_t channels, int64_t plane) {
-        for (int64_t tap = 0; tap < (int64_t)a.kh * kw; tap++) {
-          const int64_t ky = tap / kw, kx = tap - ky * kw;
-          uint32_t* to = words_at;
-          int64_t line = at / ow, ox = at - line * ow;
-          for (const uint32_t* end = to + count; to < end; line++, ox = 0) {
-            const int64_t run = least(ow - ox, end - to), image = line / oh;
-            const int64_t iy = (line - image * oh) * (int64_t)a.sh - (int64_t)a.ph + ky * (int64_t)a.dh;
-            const uint32_t* row = x + (image * h + iy) * w * step + plane * words + word;
-            int64_t ix = ox * sw - (int64_t)a.pw + kx * (int64_t)a.dw;
-            for (int64_t i = 0; i < run; i++, ix += sw) *to++ = iy >= 0 && iy < h && ix >= 0 && ix < w ? row[ix * step] : 0;
-          }
-          while (to < words_at + padded) *to++ = 0;
+        for (int64_t tap = 0; tap < taps; tap++) {
+          gather_words(words_at, a, at, count, tap, plane * words + word);
+          for (int64_t i = count; i < padded; i++) words_at[i] = 0;
           decode(padded, channel & 31, channels);
           add(tap, 1, channel, channels, 0, plane);
         }
@@ -482,6 +504,9 @@ struct SpikeGrad {
 };
 
 KERNEL(spike_conv2d_grad_weight) {
+#if defined(TILES)
+  if (a.terms) return tile_spike_grad_weight(a, tile);
+#endif
   const int64_t n = a.n, ci = a.ci, co = a.co, taps = (int64_t)a.kh * (int64_t)a.kw, chunks = a.chunks, wide = spike_unit_grad_cols(taps),
                 across = ceil_div(co, wide), channels = spike_unit_channels(ci, across), down = ceil_div(ci, channels);
   const int64_t units = chunks * across * down, end = tile.end(units), room = (SCRATCH_BYTES - SPIKE_GRAD_OFFSET) / (wide * 4);

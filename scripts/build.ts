@@ -1,5 +1,5 @@
 /**
- * The whole build: `npm run build` (all), or one step: `tsx scripts/build.ts headers|wasm|native|kernels|packages`.
+ * The whole build: `npm run build` (all), or one step: `tsx scripts/build.ts headers|wasm|native|emulated|kernels|packages`.
  * Steps whose inputs did not change are skipped. A missing C++ compiler is no error: the wasm device does everything.
  */
 import { spawn } from "node:child_process";
@@ -19,6 +19,8 @@ const kernels = join(root, "kernels");
 const generated = join(kernels, "generated");
 const wasmModule = join(root, "packages/core/src/runtime/generated/wasm-binary.ts");
 const addon = join(root, "build/native/spikeloom.node");
+/** For tests: matrix units that this machine may lack, in plain code. */
+const emulated = join(root, "build/native/emulated.node");
 
 const say = (text: string) => console.log(`build: ${text}`);
 
@@ -55,12 +57,15 @@ async function wasm(): Promise<void> {
   });
 }
 
-async function native(): Promise<void> {
+/** The addon, or (`tiles`) the one for tests. */
+async function native(tiles = false): Promise<void> {
   const compiler = process.env.SPIKELOOM_NO_NATIVE ? undefined : findCompiler();
   if (!compiler) return say("no C++ compiler found (or SPIKELOOM_NO_NATIVE is set): the native addon is left out, wasm serves");
+  if (tiles && process.arch !== "x64") return;
   const headers = createRequire(import.meta.url)("node-api-headers").include_dir as string;
-  await fresh("native", addon, kernelHash(`native ${compiler} ${process.arch} ${process.version}`), () =>
-    buildNative({ sources: kernels, headers, output: addon, compiler }),
+  const [name, output] = tiles ? ["emulated", emulated] : ["native", addon];
+  await fresh(name, output, kernelHash(`${name} ${compiler} ${process.arch} ${process.version}`), () =>
+    buildNative({ sources: kernels, headers, output, compiler, emulated: tiles }),
   );
 }
 
@@ -85,6 +90,7 @@ try {
   if (step === "kernels" || step === "all") await Promise.all([nativeAside(), wasm()]);
   if (step === "wasm") await wasm();
   if (step === "native") await native();
+  if (step === "emulated") await native(true);
   if (step === "packages" || step === "all") await packages();
 } catch (error) {
   console.error(`build: ${error instanceof Error ? error.message : error}`);

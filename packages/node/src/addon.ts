@@ -39,7 +39,7 @@ export function findAddon(device = "auto"): string | undefined {
   return [addonTarget(), cached()].find((path) => existsSync(path));
 }
 
-/** The instruction sets of a built addon that this processor has, best first. @throws SpikeloomError when it does not load */
+/** The instruction sets of a built addon that this processor has, the default first. @throws SpikeloomError when it does not load */
 export function addonIsas(path: string): string[] {
   try {
     return (createRequire(import.meta.url)(path) as { isas(): string[] }).isas();

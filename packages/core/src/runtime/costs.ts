@@ -40,6 +40,12 @@ export const PRICES: Readonly<Record<string, Readonly<Record<Products, Prices>>>
     spikeProduct: { add: 0.412, visit: 2.63, multiply: 0.311, copy: 3.15 },
     spikeProductGradWeight: { add: 0.459, visit: 1.04, multiply: 0.325, copy: 1.75 },
   },
+  // Not measured on a machine with AMX: rows are added as on avx512; tiles multiply in three terms at half their documented rate, and
+  // packing takes what it takes on Zen 4 with the tile instructions left out.
+  amx: {
+    spikeProduct: { add: 0.396, visit: 2.8, multiply: 0.12, copy: 1 },
+    spikeProductGradWeight: { add: 0.443, visit: 0.969, multiply: 0.15, copy: 3 },
+  },
   avx2: {
     spikeProduct: { add: 0.242, visit: 2.03, multiply: 0.204, copy: 0.302 },
     spikeProductGradWeight: { add: 0.271, visit: 0.547, multiply: 0.17, copy: 0.97 },

@@ -21,7 +21,7 @@ export interface InitOptions {
   seed?: number | undefined;
   /** Path of the native addon; default: the variable SPIKELOOM_NATIVE. */
   native?: string | undefined;
-  /** Instruction set of the native device; default: the best. SPIKELOOM_ISA forces it. */
+  /** Instruction set of the native device; default: the best, but `amx` only when asked for. SPIKELOOM_ISA forces it. */
   isa?: string | undefined;
   /** Implementations to force where an operation has several. SPIKELOOM_IMPLEMENTATIONS forces them too. */
   implementations?: ImplementationChoice | undefined;

@@ -11,13 +11,16 @@ import { nearest, SpikeloomError } from "./error.ts";
 export const IMPLEMENTATIONS = {
   /**
    * A convolution or product fed with spikes: `event` adds a weight row for every spike; `table` looks up sums of weight rows; `dense`
-   * unpacks and multiplies. Where none is forced the cheaper one runs (see `tablesRun` and `spikeImplementation`).
+   * unpacks and multiplies. Where none is forced the cheaper one runs (see `tablesRun` and `spikeImplementation`). On matrix units
+   * `dense` unpacks to tiles, without memory for it, and takes the place of tables unless those are forced.
    */
   spikeProduct: ["event", "table", "dense"],
   /** Its weight gradient, likewise. */
   spikeProductGradWeight: ["event", "dense"],
   /** The input gradient of a 3 x 3 convolution with stride 1: by Winograd's F(4 x 4, 3 x 3) where its tiles fit, or `direct`. */
   convGradInput: ["winograd", "direct"],
+  /** A product of floats where there are matrix units: in float32, or on their tiles (see tiles.ts). */
+  denseProduct: ["vectors", "tiles"],
 } as const;
 
 /** An operation that has several. */
@@ -83,10 +86,10 @@ export function spikeImplementation(
 
 /**
  * From which share of spikes on tables take less time than events (measured on Zen 4 for 3 x 3 and 1 x 1 windows of 64 to 2048 channels):
- * vectors of four lanes need four loads where one of sixteen needs one. A device that is not here makes none.
+ * vectors of four lanes need four loads where one of sixteen needs one. A device that is not here makes none,
+ * nor does one with matrix units.
  */
 const TABLES_FROM: Readonly<Record<string, number>> = {
-  amx: 0.22,
   avx512: 0.22,
   avx2: 0.24,
   baseline: 0.36,

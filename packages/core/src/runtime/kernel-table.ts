@@ -14,6 +14,8 @@
  * - Spike buffers: a row (one position, all channels) is `planes` bit planes of `words = ceil(c / 32)` u32 words:
  *   `[rows][planes][words]`; channel c is bit `c & 31` of word `c >> 5`; bits past the last channel are zero.
  *   The value of a spike is `scale * sum_p 2^p * bit_p`.
+ * - `terms`, 0 to 3: where the instruction set has matrix units (`amx`), multiply on them, float32 operands as sums of so many bf16
+ *   terms: 3 has float32's accuracy, 2 is about 2^-17 off, 1 is bf16. 0, and every other instruction set: float32 as it is.
  * - Kernels trust their arguments. Shapes and dtypes are checked by the ops above, before the call.
  */
 
@@ -275,7 +277,7 @@ export const KERNELS = {
    * A is [m, k] (or [k, m] when ta), B is [k, n] (or [n, k] when tb), C is [m, n]; sa, sb, sc are batch strides in elements.
    * Units: `productUnits(batch, m, n)`.
    */
-  gemm: { a: P, b: P, c: P, bias: P, batch: I, m: I, n: I, k: I, sa: I, sb: I, sc: I, ta: I, tb: I, alpha: F, accumulate: I },
+  gemm: { a: P, b: P, c: P, bias: P, batch: I, m: I, n: I, k: I, sa: I, sb: I, sc: I, ta: I, tb: I, alpha: F, accumulate: I, terms: I },
   /**
    * Dense convolution, one group: x f32 [n, h, w, ci], wt [kh, kw, ci, co], bias optional [co], y [n, oh, ow, co].
    * `ih`, `iw` are the input dilation (lhs dilation, 1 = none): the input behaves as if ih-1 zero rows stood between its rows
@@ -283,7 +285,7 @@ export const KERNELS = {
    * With groups the pixel strides differ from the channel counts: `xs` (floats from pixel to pixel of x, >= ci, x already offset by
    * `xo` channels), `ys`, `yo` likewise for y. `wt` is one group's. Units: n * oh output rows.
    */
-  conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, ih: I, iw: I, xs: I, xo: I, ys: I, yo: I },
+  conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, ih: I, iw: I, xs: I, xo: I, ys: I, yo: I, terms: I },
   /** gw [kh, kw, ci, co] = sum over positions of x patch times gy. xs, xo, ys, yo as in conv2d (y stands for gy). Units: `productUnits(1, kh * kw * ci, co)`. */
   conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, xs: I, xo: I, ys: I, yo: I },
   /**
@@ -312,7 +314,7 @@ export const KERNELS = {
    * y [n, oh, ow, co] = conv of spikes x [n, h, w, planes, words(ci)] with wt [kh, kw, ci, co], times scale, plus bias (optional):
    * for every set bit add the weight row. kh = kw = 1 and h = w = 1 is a spike matrix product. Units: `spikeUnits(n, oh, ow, co, kh * kw)`.
    */
-  spike_conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F },
+  spike_conv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F, terms: I },
   /**
    * The same by tables of sums of weight rows, whose cost does not follow the spikes. Blocks of `high` output rows (of all images) by `wide`
    * output columns, as `tableBlock` gives them. Units: `tableUnits`.
@@ -320,9 +322,9 @@ export const KERNELS = {
   spike_conv2d_table: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F, high: I, wide: I },
   /**
    * gw [chunks, kh, kw, ci, co] = scale * sum over positions of spike x gy, chunk q over images n * q / chunks to n * (q + 1) / chunks.
-   * Units: `chunks * spikeGradBlocks(ci, co, kh * kw)`.
+   * Units: `chunks * spikeGradBlocks(ci, co, kh * kw)`; with `terms`, which take one chunk, `spikeGradTiles(ci, co, kh * kw)`.
    */
-  spike_conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F, chunks: I },
+  spike_conv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F, chunks: I, terms: I },
   /** Pack x f32 [rows, c] (values scale * integer in [0, 2^planes)) to spikes. Units: rows. */
   spike_pack: { x: P, y: P, rows: I, c: I, planes: I, scale: F },
   /** y f32 [rows, c] = value of each spike. Units: rows. */
@@ -595,6 +597,13 @@ export function tableUnits(lines: number, ow: number, co: number, { high, wide }
 export function spikeGradBlocks(ci: number, co: number, taps: number): number {
   const across = Math.ceil(co / (taps > 1 ? 64 : 128));
   return Math.ceil(ci / Math.max(64, Math.ceil(Math.ceil((ci * across) / 8) / 8) * 8)) * across;
+}
+
+/** Units of `spike_conv2d_grad_weight` with `terms`: 64 or 128 output channels by whole words of input channels. */
+export function spikeGradTiles(ci: number, co: number, taps: number): number {
+  const across = Math.ceil(co / (co > 64 ? 128 : 64));
+  const words = Math.ceil(ci / 32);
+  return across * Math.ceil(words / Math.max(1, Math.min(Math.floor((words * across) / 8), Math.floor(32 / taps))));
 }
 
 /** Most steps (times states) that the neuron kernels keep for a block in scratch memory; most registers of a program. */

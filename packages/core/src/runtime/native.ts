@@ -27,7 +27,7 @@ export interface NativeOptions {
   /** Path of the built addon (`spikeloom.node`). */
   path: string;
   threads: number;
-  /** Instruction set to force; by default the best that the CPU reports. */
+  /** Instruction set to force; by default the best that the CPU reports, `amx` aside. */
   isa?: string | undefined;
   /** What asked for it, for the message: SPIKELOOM_ISA. */
   where?: string | undefined;
@@ -53,11 +53,20 @@ export function createNative({ path, threads, isa, where = "init" }: NativeOptio
       `device native: the addon ${path} was built for another version of spikeloom. Build it anew (npx spikeloom native build), or use device: "wasm"`,
     );
   const available = addon.isas();
-  const chosen = isa ?? (available[0] as string);
+  const chosen = isa ?? usualIsa(available);
   if (!available.includes(chosen)) {
     throw new SpikeloomError(`${where}: this CPU or addon has no instruction set "${chosen}"; it has ${available.join(", ")}`);
   }
-  return new NativeDevice(addon, chosen, threads);
+  try {
+    return new NativeDevice(addon, chosen, threads);
+  } catch (error) {
+    throw new SpikeloomError(`${where}: ${chosen} does not start: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** The one that runs where none is forced: the first but matrix units, which were never measured and run only when asked for. */
+export function usualIsa(available: readonly string[]): string {
+  return available.find((name) => name !== "amx") as string;
 }
 
 class NativeDevice extends CompiledDevice {

@@ -66,7 +66,7 @@ describe("reference gradients", () => {
       const wt = d.floats(g.kh * g.kw * g.ci * g.co);
       const gy = d.floats(g.n * g.oh * g.ow * g.co);
       const y = unwritten(gy.length);
-      k.conv2d({ x, wt, bias: null, y, ...g, ...plain });
+      k.conv2d({ x, wt, bias: null, y, ...g, ...plain, terms: 0 });
       const gw = unwritten(wt.length);
       k.conv2d_grad_weight({ x, gy, gw, ...g, ...plain });
       expectNear([dot(gw, wt)], [dot(y, gy)], 1e-9);
@@ -93,7 +93,7 @@ describe("reference gradients", () => {
       };
       const pads = { ph: g.dh * (g.kh - 1) - g.ph, pw: g.dw * (g.kw - 1) - g.pw };
       const gx = unwritten(x.length);
-      k.conv2d({ x: gy, wt: flipped, bias: null, y: gx, ...g, ...back, ...pads });
+      k.conv2d({ x: gy, wt: flipped, bias: null, y: gx, ...g, ...back, ...pads, terms: 0 });
       expectNear([dot(gx, x)], [dot(y, gy)], 1e-9);
     }));
 
@@ -234,10 +234,10 @@ describe("reference spikes", () => {
       const [wt, bias] = [d.floats(g.kh * g.kw * g.ci * g.co), d.floats(g.co)];
       const gy = d.floats(g.n * g.oh * g.ow * g.co);
       const results = [unwritten(gy.length), unwritten(gy.length), unwritten(wt.length), unwritten(wt.length)] as const;
-      k.spike_conv2d({ x, wt, bias, y: results[0], ...g, planes, scale });
-      k.conv2d({ x: dense, wt, bias, y: results[1], ...g, ...plain });
+      k.spike_conv2d({ x, wt, bias, y: results[0], ...g, planes, scale, terms: 0 });
+      k.conv2d({ x: dense, wt, bias, y: results[1], ...g, ...plain, terms: 0 });
       expectNear(results[0], results[1], 1e-12);
-      k.spike_conv2d_grad_weight({ x, gy, gw: results[2], ...g, planes, scale, chunks: 1 });
+      k.spike_conv2d_grad_weight({ x, gy, gw: results[2], ...g, planes, scale, chunks: 1, terms: 0 });
       k.conv2d_grad_weight({ x: dense, gy, gw: results[3], ...g, ...plain });
       expectNear(results[2], results[3], 1e-12);
 

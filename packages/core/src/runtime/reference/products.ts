@@ -103,7 +103,7 @@ export const products = {
   },
 
   spike_conv2d_table(g: ReferenceArgs<"spike_conv2d_table">): void {
-    products.spike_conv2d(g);
+    products.spike_conv2d({ ...g, terms: 0 });
   },
 
   spike_conv2d_grad_weight(g: ReferenceArgs<"spike_conv2d_grad_weight">): void {

@@ -3,9 +3,11 @@ import type { ProductShape } from "../../runtime/costs.ts";
 import { type KernelArgs, tilesFor } from "../../runtime/device.ts";
 import { device } from "../../runtime/engine.ts";
 import { spikeImplementation } from "../../runtime/implementations.ts";
-import { type KernelName, REDUCE, spikeGradBlocks } from "../../runtime/kernel-table.ts";
+import { type KernelName, REDUCE, spikeGradBlocks, spikeGradTiles } from "../../runtime/kernel-table.ts";
+import { spikeTerms } from "../../runtime/tiles.ts";
 import { type Shape, wrong } from "../shape.ts";
 import { type DType, denseStorage, empty, expectTensor, type SpikeFormat, Tensor } from "../tensor.ts";
+import type { Window } from "./window.ts";
 
 export { tilesFor };
 
@@ -70,21 +72,22 @@ export function byEvents(operation: "spikeProduct" | "spikeProductGradWeight", x
 /**
  * Weight gradient [kh, kw, ci, co] of a convolution fed with spikes x, whose output has the gradient gy. A few blocks of channels are
  * not work for many threads: images are then cut into chunks, and their sums added.
+ * @returns null where the spikes should be unpacked instead
  */
-export function spikeWeightGradient(
-  x: Tensor,
-  gy: Tensor,
-  shape: Shape,
-  g: Omit<KernelArgs<"spike_conv2d">, "x" | "wt" | "bias" | "y">,
-): Tensor {
+export function spikeWeightGradient(x: Tensor, gy: Tensor, shape: Shape, g: Window): Tensor | null {
+  const format = x.spikes as SpikeFormat;
+  const events = byEvents("spikeProductGradWeight", x, g);
+  const terms = events ? 0 : spikeTerms(device().isa);
+  if (!events && !terms) return null;
   const gw = empty(shape);
   if (gw.size === 0) return gw;
-  const blocks = spikeGradBlocks(g.ci, g.co, g.kh * g.kw);
-  const chunks = Math.max(1, Math.min(g.n, Math.floor(8 / blocks)));
+  const blocks = (terms ? spikeGradTiles : spikeGradBlocks)(g.ci, g.co, g.kh * g.kw);
+  const chunks = terms ? 1 : Math.max(1, Math.min(g.n, Math.floor(8 / blocks)));
   const partial = chunks > 1 ? empty([chunks, gw.size]) : gw;
   const units = chunks * blocks;
-  const cost = (g.n * g.oh * g.ow * g.planes * g.kh * g.kw * g.ci * g.co) / 32 / units;
-  run("spike_conv2d_grad_weight", { ...g, x: x.storage, gy: gy.storage, gw: partial.storage, chunks }, tilesFor(units, cost));
+  const cost = (g.n * g.oh * g.ow * format.planes * g.kh * g.kw * g.ci * g.co) / 32 / units;
+  const args = { ...g, ...format, x: x.storage, gy: gy.storage, gw: partial.storage, chunks, terms };
+  run("spike_conv2d_grad_weight", args, tilesFor(units, cost));
   if (chunks > 1) {
     const op = REDUCE.indexOf("sum");
     run("reduce", { x: partial.storage, y: gw.storage, outer: 1, n: chunks, inner: gw.size, chunks: 1, op, scale: 1 }, 1);

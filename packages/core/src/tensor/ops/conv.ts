@@ -6,11 +6,12 @@ import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { device } from "../../runtime/engine.ts";
 import { implementation, implementationForced } from "../../runtime/implementations.ts";
 import { CONV_LIMITS, productUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
+import { denseTerms, tilesOfTerms } from "../../runtime/tiles.ts";
 import { scope } from "../scope.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, type SpikeFormat, type Tensor, zeros } from "../tensor.ts";
-import { byEvents, dense, expectDType, expectFloat, run, spikeWeightGradient, sumRows, tilesFor } from "./common.ts";
+import { empty, type Tensor, zeros } from "../tensor.ts";
+import { dense, expectDType, expectFloat, run, spikeWeightGradient, sumRows, tilesFor } from "./common.ts";
 import { once } from "./layout.ts";
 import { spikeProduct } from "./spike-product.ts";
 import { at, copyStrided } from "./strided.ts";
@@ -40,6 +41,9 @@ function fitsWinograd(g: Window): boolean {
   const wanted = device().name !== "reference" || implementationForced("convGradInput");
   return plain && wanted && g.ci >= 16 && g.co >= 16 && g.n * tiles >= 24 && 72 * tiles <= 9 * g.h * g.w;
 }
+
+/** `terms` of one group's dense convolution of `ci` to `co` channels, or of its input gradient. */
+const convTerms = (g: Window, ci: number, co: number): number => denseTerms(device().isa, g.n * g.oh * g.ow, ci, co);
 
 /** One group's part of the weight, or the whole when there is one group. */
 function groupWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
@@ -97,8 +101,12 @@ const convolution: OpDefinition<Settings> = {
     for (let group = 0; group < groups; group++) {
       const wt = groupWeight(weight, g, groups, group);
       const part = bias ? groupBias(bias, co, groups, group).storage : null;
-      const pixels = { xs: g.ci, xo: group * ci, ys: g.co, yo: group * co };
-      run("conv2d", { x: values, wt: wt.storage, bias: part, y: y.storage, ...g, ci, co, ih: 1, iw: 1, ...pixels }, tiles);
+      const pixels = { xs: g.ci, xo: group * ci, ys: g.co, yo: group * co, terms: convTerms(g, ci, co) };
+      run(
+        "conv2d",
+        { x: values, wt: wt.storage, bias: part, y: y.storage, ...g, ci, co, ih: 1, iw: 1, ...pixels },
+        tilesOfTerms(tiles, g.n * g.oh * g.ow, pixels.terms),
+      );
     }
     return y;
   },
@@ -136,11 +144,11 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
   const edges = { ph: g.dh * (g.kh - 1) - g.ph, pw: g.dw * (g.kw - 1) - g.pw, dh: g.dh, dw: g.dw, ih: g.sh, iw: g.sw };
   for (let group = 0; group < groups; group++) {
     const wt = turnedWeight(weight, g, groups, group);
-    const pixels = { xs: g.co, xo: group * back.ci, ys: g.ci, yo: group * back.co };
+    const pixels = { xs: g.co, xo: group * back.ci, ys: g.ci, yo: group * back.co, terms: convTerms(g, back.co, back.ci) };
     run(
       "conv2d",
       { x: gy.storage, wt: wt.storage, bias: null, y: gx.storage, ...back, ...edges, ...pixels },
-      tilesFor(g.n * g.h, cost / groups),
+      tilesOfTerms(tilesFor(g.n * g.h, cost / groups), g.n * g.h * g.w, pixels.terms),
     );
   }
   return gx;
@@ -149,9 +157,8 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
 function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings): Tensor {
   const { window: g, groups } = settings;
   if (x.size === 0 || gy.size === 0) return zeros(shape);
-  if (x.dtype === "spikes" && groups === 1 && byEvents("spikeProductGradWeight", x, g)) {
-    return spikeWeightGradient(x, gy, shape, { ...g, ...(x.spikes as SpikeFormat) });
-  }
+  const sums = x.dtype === "spikes" && groups === 1 ? spikeWeightGradient(x, gy, shape, g) : null;
+  if (sums) return sums;
   const gw = empty(shape);
   const positions = g.n * g.oh * g.ow;
   const taps = g.kh * g.kw;

@@ -3,11 +3,13 @@
  * each spike; everything else is a dense product.
  */
 import { checkOptions } from "../../runtime/check.ts";
+import { device } from "../../runtime/engine.ts";
 import { productUnits } from "../../runtime/kernel-table.ts";
+import { denseTerms } from "../../runtime/tiles.ts";
 import { broadcastShape, type Shape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, expectTensor, type Tensor } from "../tensor.ts";
-import { byEvents, dense, expectFloat, run, spikeWeightGradient, tilesFor } from "./common.ts";
+import { dense, expectFloat, run, spikeWeightGradient, tilesFor } from "./common.ts";
 import { expand, once, transpose } from "./layout.ts";
 import { unbroadcast } from "./reduce.ts";
 import { spikeProduct } from "./spike-product.ts";
@@ -47,6 +49,7 @@ function gemm(a: Tensor, b: Tensor, shape: Shape, { batch, m, n, k, sa, sb, ta, 
         tb: tb ? 1 : 0,
         alpha: 1,
         accumulate: 0,
+        terms: denseTerms(device().isa, m, k, n),
       },
       tilesFor(units, (batch * m * n * k) / units / 8),
     );
@@ -78,13 +81,13 @@ function projectGrad(x: Tensor, g: Tensor, tb: boolean): Tensor {
   const k = x.shape[x.rank - 1] as number;
   const n = g.shape[g.rank - 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
-  if (!x.spikes || !byEvents("spikeProductGradWeight", x, onePixel(rows, k, n))) {
+  const sums = x.spikes ? spikeWeightGradient(x, g, [k, n], onePixel(rows, k, n)) : null;
+  if (!sums) {
     const values = dense("matmul", x);
     const [left, right, shape] = tb ? [g, values, [n, k]] : [values, g, [k, n]];
     return gemm(left, right, shape, { batch: 1, m: shape[0] as number, n: shape[1] as number, k: rows, sa: 0, sb: 0, ta: true, tb: false });
   }
-  const gw = spikeWeightGradient(x, g, [k, n], { ...onePixel(rows, k, n), ...x.spikes });
-  return tb ? transpose(gw) : gw;
+  return tb ? transpose(sums) : sums;
 }
 
 /** An operand of a batched product: its values for the batch axes `lead`, and the step from one matrix to the next. */

@@ -1,10 +1,11 @@
 /**
  * The product of spikes with weights, a convolution or a matrix product: which kernel makes it. Events cost as much as there are spikes;
- * tables of sums cost the same for any spikes, and less than events where those are many.
+ * tables of sums cost the same for any spikes, and less than events where those are many; where there are matrix units, their tiles do.
  */
 import { device } from "../../runtime/engine.ts";
 import { tablesRun } from "../../runtime/implementations.ts";
 import { CONV_LIMITS, spikeUnits, TABLE_LIMITS, tableUnits } from "../../runtime/kernel-table.ts";
+import { spikeTerms, tilesOfTerms } from "../../runtime/tiles.ts";
 import { type SpikeFormat, type Tensor, wordsOf } from "../tensor.ts";
 import { byEvents, run, setBits, tilesFor } from "./common.ts";
 import type { Window } from "./window.ts";
@@ -41,8 +42,12 @@ export function spikeProduct(x: Tensor, weight: Tensor, bias: Tensor | null, y: 
     run("spike_conv2d_table", { ...args, ...row, ...block }, tilesFor(units, block.high * block.wide * g.kh * g.kw * wordsOf(g.ci) * 7));
     return true;
   }
-  if (!fitsEvents(g) || !byEvents("spikeProduct", x, g)) return false;
+  const events = fitsEvents(g) && byEvents("spikeProduct", x, g);
+  const terms = events ? 0 : spikeTerms(device().isa);
+  if (!events && !terms) return false;
   const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
-  run("spike_conv2d", { ...args, ...g }, tilesFor(units, (g.n * g.oh * g.ow * g.kh * g.kw * g.ci * g.co * format.planes) / 32 / units));
+  const tiles = tilesFor(units, (g.n * g.oh * g.ow * g.kh * g.kw * g.ci * g.co * format.planes) / 32 / units);
+  const rows = (g.n * g.oh * g.ow * units) / spikeUnits(g.n, g.oh, g.ow, 1, 1);
+  run("spike_conv2d", { ...args, ...g, terms }, tilesOfTerms(tiles, rows, terms));
   return true;
 }

@@ -288,7 +288,21 @@ const cases: Cases<KernelName> = {
       c,
       bias: d.bool() ? d.floats(n) : null,
     };
-    const args = { ...operands, batch, m, n, k, sa, sb, sc, ta: d.flag(), tb: d.flag(), alpha: d.real(1, 0.125, -1.7), accumulate };
+    const args = {
+      ...operands,
+      batch,
+      m,
+      n,
+      k,
+      sa,
+      sb,
+      sc,
+      ta: d.flag(),
+      tb: d.flag(),
+      alpha: d.real(1, 0.125, -1.7),
+      accumulate,
+      terms: d.pick(0, 3),
+    };
     return { args, ...summed(4 * k) };
   },
   conv2d: (d) => {
@@ -300,7 +314,7 @@ const cases: Cases<KernelName> = {
       bias: d.bool() ? d.floats(g.co) : null,
       y: unwritten(g.n * g.oh * g.ow * strides.ys),
     };
-    return { args: { ...buffers, ...g, ih, iw, ...strides }, ...summed(g.kh * g.kw * g.ci) };
+    return { args: { ...buffers, ...g, ih, iw, ...strides, terms: d.pick(0, 3) }, ...summed(g.kh * g.kw * g.ci) };
   },
   conv2d_grad_weight: (d) => {
     const { ih: _ih, iw: _iw, ...g } = d.window();
@@ -377,10 +391,11 @@ const cases: Cases<KernelName> = {
       bias: d.bool() ? d.floats(g.co) : null,
       y: unwritten(g.n * g.oh * g.ow * g.co),
     };
-    return { args: { ...buffers, ...g, planes, scale }, ...summed(g.kh * g.kw * g.ci * 4 ** planes) };
+    return { args: { ...buffers, ...g, planes, scale, terms: d.pick(0, 3) }, ...summed(g.kh * g.kw * g.ci * 4 ** planes) };
   },
   spike_conv2d_table: (d) => {
-    const { args, ...rest } = cases.spike_conv2d(d);
+    const { args: convolution, ...rest } = cases.spike_conv2d(d);
+    const { terms: _terms, ...args } = convolution;
     const block = { high: d.int(1, args.n * args.oh), wide: d.int(1, args.ow) };
     return { args: { ...args, ...block }, ...rest };
   },
@@ -390,13 +405,15 @@ const cases: Cases<KernelName> = {
     const g = { ...window, co: d.pick(window.co, 33, 40, 45, 100) };
     const planes = d.pick(1, 1, 2, 3);
     const scale = d.real(1, 1, 0.25);
-    const chunks = d.int(1, g.n);
+    // Matrix units take one chunk.
+    const terms = d.pick(0, 3);
+    const chunks = terms ? 1 : d.int(1, g.n);
     const buffers = {
       x: d.spikes(g.n * g.h * g.w, planes, g.ci),
       gy: d.floats(g.n * g.oh * g.ow * g.co, -1, 1),
       gw: unwritten(chunks * g.kh * g.kw * g.ci * g.co),
     };
-    return { args: { ...buffers, ...g, planes, scale, chunks }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
+    return { args: { ...buffers, ...g, planes, scale, chunks, terms }, ...summed(g.n * g.oh * g.ow * 4 ** planes) };
   },
   spike_pack: (d) => {
     const [rows, c, planes, scale] = [dim(d), d.channels(), d.int(1, 4), d.real(1, 1, 0.25, 1 / 3)];

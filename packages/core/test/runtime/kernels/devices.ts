@@ -8,22 +8,30 @@ import { createNative } from "../../../src/runtime/native.ts";
 import type { ReferenceArgs } from "../../../src/runtime/reference/index.ts";
 import { createWasm } from "../../../src/runtime/wasm.ts";
 
-const ADDON = process.env.SPIKELOOM_NATIVE ?? fileURLToPath(new URL("../../../../../build/native/spikeloom.node", import.meta.url));
+const built = (name: string) => fileURLToPath(new URL(`../../../../../build/native/${name}.node`, import.meta.url));
+const ADDON = process.env.SPIKELOOM_NATIVE ?? built("spikeloom");
+/** Matrix units in plain code; its other kernels are those of AVX-512. */
+export const EMULATED = built("emulated");
 
 /** One device implementation, at every thread count; the first entry has one thread. */
 export interface Variant {
   readonly label: string;
+  /** Has code of its own only for kernels that have `terms`. */
+  readonly emulated: boolean;
   readonly devices: readonly Device[];
 }
 
 /** wasm, and each instruction set of the addon that this CPU runs (none where the addon is not built). */
 export async function openVariants(threads: readonly number[]): Promise<Variant[]> {
   const wasm = await Promise.all(threads.map((count) => createWasm({ threads: count })));
-  const variants: Variant[] = [{ label: "wasm simd128", devices: wasm }];
-  if (existsSync(ADDON)) {
-    const { isas } = createRequire(import.meta.url)(ADDON) as { isas(): string[] };
-    for (const isa of isas())
-      variants.push({ label: `native ${isa}`, devices: threads.map((count) => createNative({ path: ADDON, threads: count, isa })) });
+  const variants: Variant[] = [{ label: "wasm simd128", emulated: false, devices: wasm }];
+  for (const path of [ADDON, EMULATED]) {
+    if (!existsSync(path)) continue;
+    const { isas } = createRequire(import.meta.url)(path) as { isas(): string[] };
+    for (const isa of isas()) {
+      const devices = threads.map((count) => createNative({ path, threads: count, isa }));
+      variants.push({ label: `native ${isa}`, emulated: path === EMULATED, devices });
+    }
   }
   return variants;
 }
