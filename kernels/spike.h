@@ -374,10 +374,14 @@ struct SpikeGrad {
   void add(int64_t tap, int64_t taps, int64_t channel, int64_t channels, int64_t shift, int64_t plane) const {
     const float factor = (float)a.scale * (float)(1u << plane);
     for (int64_t col = c0; col < c1; col += SPIKE_GRAD_COLS) {
-      const int64_t cols = least(SPIKE_GRAD_COLS, c1 - col);
-      const float* rows = gy + (col - c0) * SPIKE_POSITIONS + shift * vecs * LANES;
-      add_lists_of<SPIKE_GRAD_VECS>(ceil_div(cols, LANES), taps)(to + tap * tap_stride + (channel - a0) * stride + col - c0, stride,
-          tap_stride, list, start, channels, (uintptr_t)rows, cols, factor);
+      const int64_t cols = least(SPIKE_GRAD_COLS, c1 - col), across = ceil_div(cols, LANES);
+      // Several taps in one walk need rows as long as the sums.
+      const int64_t together = across == vecs ? taps : 1;
+      for (int64_t t = 0; t < taps; t += together) {
+        const float* rows = gy + (col - c0) * SPIKE_POSITIONS + (shift - t) * vecs * LANES;
+        add_lists_of<SPIKE_GRAD_VECS>(across, together)(to + (tap + t) * tap_stride + (channel - a0) * stride + col - c0, stride,
+            tap_stride, list, start, channels, (uintptr_t)rows, cols, factor);
+      }
     }
   }
   // Copy `count` positions of gy to position `at`.

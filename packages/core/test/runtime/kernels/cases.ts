@@ -385,7 +385,9 @@ const cases: Cases<KernelName> = {
     return { args: { ...args, ...block }, ...rest };
   },
   spike_conv2d_grad_weight: (d) => {
-    const { ih: _ih, iw: _iw, ...g } = d.window();
+    const { ih: _ih, iw: _iw, ...window } = d.window();
+    // More often than by chance: a last block of columns that is narrower than those before.
+    const g = { ...window, co: d.pick(window.co, 33, 40, 45, 100) };
     const planes = d.pick(1, 1, 2, 3);
     const scale = d.real(1, 1, 0.25);
     const chunks = d.int(1, g.n);
