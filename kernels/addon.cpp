@@ -94,12 +94,12 @@ static bool agrees_without_fault(bool (*agrees)(char*)) {
 #else
 static bool reports_tiles() { return false; }
 static bool system_grants_tiles() { return false; }
-static bool agrees_without_fault(bool (*)(char*)) { return false; }
+static bool agrees_without_fault(bool (*)(char*)) { return true; }  // only emulated tiles come here
 #endif
 
-// Why matrix units that the processor reports cannot be used; null where they can. Asked once.
+// Why matrix units that the processor reports cannot be used; null where they can. Asked once; emulated ones take the same test.
 static const char* obstacle(const Isa& amx) {
-  if (!system_grants_tiles()) return "the system does not let this process use AMX (arch_prctl); choose avx512";
+  if (!strcmp(amx.name, "amx") && !system_grants_tiles()) return "the system does not let this process use AMX (arch_prctl); choose avx512";
   if (!agrees_without_fault(amx.agrees)) return "this processor reports AMX but faults or multiplies wrongly with it; choose avx512";
   return nullptr;
 }
@@ -195,7 +195,7 @@ static napi_value open_engine(napi_env env, napi_callback_info info) {
   for (const Isa& isa : compiled)
     if (!strcmp(isa.name, name) && cpu_runs(isa)) chosen = &isa;
   if (!chosen) return fail(env, "open: this CPU or build has no such instruction set");
-  if (!strcmp(name, "amx")) {
+  if (!strncmp(name, "amx", 3)) {
     static const char* const against = obstacle(*chosen);
     if (against) return fail(env, against);
   }

@@ -131,6 +131,15 @@ export class Repeated {
     this.steps = steps;
   }
 
+  get shape(): Shape {
+    return [this.steps, ...this.x.shape];
+  }
+
+  /** As many times again, for another owner. */
+  again(): Repeated {
+    return new Repeated(handle(this.x), this.steps);
+  }
+
   release(): void {
     this.x.dispose();
   }

@@ -9,14 +9,14 @@ import { checkFunction, checkOptions, kindOf } from "../runtime/check.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, randomness } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { Recipe } from "./recipe.ts";
+import { Recipe, Repeated } from "./recipe.ts";
 import { adopt, detachedScope, keep, scope } from "./scope.ts";
 import { expectList, type Shape, sameShape, show, wrong } from "./shape.ts";
 import { empty, expectTensor, full, Tensor, youngest } from "./tensor.ts";
 
 /** What forward hands to backward. */
 export class Context {
-  private readonly kept: (Tensor | Recipe)[] = [];
+  private readonly kept: (Tensor | Recipe | Repeated)[] = [];
   private readonly versions: number[] = [];
   /** Which inputs want a gradient (all false when nothing is recorded). */
   readonly needs: readonly boolean[];
@@ -37,9 +37,9 @@ export class Context {
   save(...tensors: Tensor[]): void {
     if (!this.recording) return;
     for (const t of tensors) {
-      const kept = t.recipe?.retain() ?? keep(t.alias());
+      const kept = t.recipe?.retain() ?? t.repeated?.again() ?? keep(t.alias());
       this.kept.push(kept);
-      this.versions.push(kept instanceof Recipe ? 0 : kept.version);
+      this.versions.push(versionOf(kept));
     }
   }
 
@@ -50,13 +50,13 @@ export class Context {
 
   /** Number i of what was saved. */
   load(i: number): Tensor {
-    const t = this.kept[i] as Tensor | Recipe;
-    if (t instanceof Recipe) return new Tensor(t.shape, "f32", null, null, t.retain());
-    if (t.version !== this.versions[i])
+    const t = this.kept[i] as Tensor | Recipe | Repeated;
+    if (versionOf(t) !== this.versions[i])
       throw new SpikeloomError(
         `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
       );
-    return t;
+    if (t instanceof Recipe) return new Tensor(t.shape, "f32", null, null, t.retain());
+    return t instanceof Repeated ? new Tensor(t.shape, "f32", null, null, t.again()) : t;
   }
 
   /**
@@ -78,13 +78,16 @@ export class Context {
 
   free(): void {
     for (const t of this.kept) {
-      if (t instanceof Recipe) t.release();
+      if (t instanceof Recipe || t instanceof Repeated) t.release();
       else t.dispose();
     }
     this.kept.length = 0;
     this.versions.length = 0;
   }
 }
+
+/** A recipe looks at the versions of its parts itself, when it is made. */
+const versionOf = (t: Tensor | Recipe | Repeated): number => (t instanceof Recipe ? 0 : t instanceof Repeated ? t.x.version : t.version);
 
 /** One operation. `A` are its settings (shapes, strides, ...): plain data. */
 export interface OpDefinition<A> {
