@@ -38,9 +38,13 @@ INLINE DwAxis dw_forward(int64_t source, int64_t outputs, int64_t taps, int64_t 
 // The input gradient: its outputs are the positions of the convolution's input. With a stride, those of one phase (every stride-th)
 // meet the same taps.
 INLINE DwAxis dw_backward(int64_t source, int64_t outputs, int64_t taps, int64_t stride, int64_t pad, int64_t dilation, int64_t phase) {
-  int64_t tap = 0, step = 1;
+  int64_t tap = 0, common = stride;
   while (tap < least(taps, stride) && (phase + pad - tap * dilation) % stride != 0) tap++;
-  while (step * dilation % stride != 0) step++;
+  for (int64_t rest = dilation; rest;) {  // Euclid's greatest common divisor
+    const int64_t next = common % rest;
+    common = rest, rest = next;
+  }
+  const int64_t step = stride / common;
   const int64_t count = tap < least(taps, stride) ? ceil_div(taps - tap, step) : 0;
   return DwAxis{source, outputs, phase, stride, 1, (phase + pad - tap * dilation) / stride, -(step * dilation / stride), count, tap, step};
 }

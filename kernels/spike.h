@@ -461,9 +461,12 @@ struct SpikeGrad {
     const int64_t words = ceil_div((int64_t)a.ci, 32), step = words * (int64_t)a.planes, kh = a.kh, kw = a.kw, h = a.h, w = a.w,
           oh = a.oh, ow = a.ow;
     const int64_t margin_y = (kh - 1) * (int64_t)a.dh, margin_x = (kw - 1) * (int64_t)a.dw;
-    const int64_t wide = ceil_div(w, ceil_div(w, 64)), across = wide + margin_x, lines = SPIKE_POSITIONS_SHARED / across - margin_y;
+    // So wide that at least one row has room with its margin.
+    const int64_t most = least(64, SPIKE_POSITIONS_SHARED / (margin_y + 1) - margin_x), wide = ceil_div(w, ceil_div(w, most));
+    const int64_t across = wide + margin_x, lines = SPIKE_POSITIONS_SHARED / across - margin_y;
     const int64_t high = least(h, lines > 1 ? lines : 1), parts_in_image = ceil_div(h, high), part = (high + margin_y) * across;
-    const int64_t together = SPIKE_POSITIONS_SHARED / part > 1 ? SPIKE_POSITIONS_SHARED / part : 1, parts = n1 * parts_in_image;
+    if (part > SPIKE_POSITIONS) __builtin_trap();
+    const int64_t together = SPIKE_POSITIONS_SHARED / part, parts = n1 * parts_in_image;
     for (int64_t left = 0; left < w; left += wide)
       for (int64_t first = n0 * parts_in_image; first < parts; first += together) {
         const int64_t count = least(together, parts - first), padded = ceil_div(count * part, 32) * 32;

@@ -29,6 +29,9 @@ export type Implemented = keyof typeof IMPLEMENTATIONS;
 /** An implementation for each of some operations. */
 export type ImplementationChoice = { readonly [O in Implemented]?: (typeof IMPLEMENTATIONS)[O][number] };
 
+/** Raise it when a rule that chooses between implementations changes and no price does: a resumed run then says that its last bits may differ. */
+export const CHOICE_VERSION = 1;
+
 let forced: ImplementationChoice = {};
 
 /** The choice, checked. `where` names it in messages. @throws SpikeloomError for an unknown operation or name */
@@ -36,9 +39,9 @@ export function checkImplementations(where: string, choice: Readonly<Record<stri
   if (typeof choice !== "object" || choice === null || Array.isArray(choice))
     throw new SpikeloomError(`${where}: implementations must be an object such as { spikeProduct: "dense" }, found ${kindOf(choice)}`);
   for (const [operation, name] of Object.entries(choice)) {
-    const known = (IMPLEMENTATIONS as Readonly<Record<string, readonly string[]>>)[operation];
+    const known = Object.hasOwn(IMPLEMENTATIONS, operation) ? IMPLEMENTATIONS[operation as Implemented] : undefined;
     if (!known) throw new SpikeloomError(`${where}: there is no operation "${operation}"${hint(operation, Object.keys(IMPLEMENTATIONS))}`);
-    if (name !== undefined && !known.includes(name))
+    if (name !== undefined && !(known as readonly string[]).includes(name))
       throw new SpikeloomError(`${where}: ${operation} has no implementation "${name}"${hint(name, known)}`);
   }
   return choice as ImplementationChoice;
@@ -89,7 +92,7 @@ export function spikeImplementation(
  * vectors of four lanes need four loads where one of sixteen needs one. A device that is not here makes none,
  * nor does one with matrix units.
  */
-const TABLES_FROM: Readonly<Record<string, number>> = {
+export const TABLES_FROM: Readonly<Record<string, number>> = {
   avx512: 0.22,
   avx2: 0.24,
   baseline: 0.36,

@@ -15,7 +15,7 @@ import { PRICES } from "../runtime/costs.ts";
 import type { TypedArray } from "../runtime/device.ts";
 import { engineInfo, randomness } from "../runtime/engine.ts";
 import { FormatError, SpikeloomError } from "../runtime/error.ts";
-import { forcedImplementations, type ImplementationChoice } from "../runtime/implementations.ts";
+import { CHOICE_VERSION, forcedImplementations, type ImplementationChoice, TABLES_FROM } from "../runtime/implementations.ts";
 import { kernelTableHash } from "../runtime/kernel-table.ts";
 import type { MatmulPrecision } from "../runtime/precision.ts";
 import type { RngState } from "../runtime/random.ts";
@@ -79,7 +79,7 @@ interface CheckpointState extends Standing {
 
 /** A number that changes with the kernels' interface and with what chooses between them. */
 function kernelsHash(): number {
-  return crc32(new TextEncoder().encode(JSON.stringify([kernelTableHash(), PRICES])));
+  return crc32(new TextEncoder().encode(JSON.stringify([kernelTableHash(), CHOICE_VERSION, PRICES, TABLES_FROM])));
 }
 
 /** Everything a resumed run needs. */

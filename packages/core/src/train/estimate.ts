@@ -4,7 +4,7 @@
  * already, and allowances for JavaScript's own memory that were measured.
  */
 import type { Loader } from "../data/loader.ts";
-import { withForwardHook } from "../nn/module.ts";
+import { type Module, withForwardHook } from "../nn/module.ts";
 import { gradNorm } from "../optim/optimizer.ts";
 import { device, memoryInfo, onDevice, randomness } from "../runtime/engine.ts";
 import { Phantom } from "../runtime/phantom.ts";
@@ -96,6 +96,9 @@ export interface FittedMemory extends MemoryEstimate {
 /** Most that one WebAssembly memory can be. */
 const WASM_LIMIT = 2 ** 32;
 
+/** Parts that `fitMemory` chose, and may choose otherwise. */
+const fitted = new WeakSet<Module>();
+
 /**
  * Make a run fit a budget: as few of the model's `recomputable()` parts as will do, from the first on, are set to `recompute`, which costs their
  * forward once more and changes no result. Where all of them do not suffice, the choice that takes least is left, and its estimate given.
@@ -105,9 +108,14 @@ const WASM_LIMIT = 2 ** 32;
  */
 export async function fitMemory(trainer: Trainer, budget: number, rss: number, measured = 16): Promise<FittedMemory> {
   const { model } = trainer.options;
-  const parts = model.recomputable();
+  // What the program itself wants run again stays so.
+  const parts = model.recomputable().filter((part) => !part.recompute || fitted.has(part));
   const choose = (count: number) => {
-    for (const [i, part] of parts.entries()) part.recompute = i < count;
+    for (const [i, part] of parts.entries()) {
+      part.recompute = i < count;
+      if (part.recompute) fitted.add(part);
+      else fitted.delete(part);
+    }
   };
   let best: { count: number; estimate: MemoryEstimate } | undefined;
   for (let count = 0; count <= parts.length; count++) {

@@ -401,8 +401,23 @@ const cases: Cases<KernelName> = {
   },
   spike_conv2d_grad_weight: (d) => {
     const { ih: _ih, iw: _iw, ...window } = d.window();
-    // More often than by chance: a last block of columns that is narrower than those before.
-    const g = { ...window, co: d.pick(window.co, 33, 40, 45, 100) };
+    // More often than by chance: a last block of columns that is narrower than those before; and rows as long as a block's, below windows
+    // of which hardly one row fits.
+    const long = {
+      h: d.int(1, 6),
+      w: d.pick(61, 64, 65, 121, 128),
+      ci: d.pick(3, 33),
+      kh: 5,
+      kw: d.pick(5, 9),
+      sh: 1,
+      sw: 1,
+      dh: 1,
+      dw: 1,
+    };
+    const [ph, pw] = [d.int(0, 2), d.int(0, 2)];
+    const oh = long.h + 2 * ph - 4;
+    const row = { ...long, n: 2, ph, pw, oh, ow: long.w + 2 * pw - (long.kw - 1), co: 4 };
+    const g = d.int(0, 7) === 0 && oh > 0 ? row : { ...window, co: d.pick(window.co, 33, 40, 45, 100) };
     const planes = d.pick(1, 1, 2, 3);
     const scale = d.real(1, 1, 0.25);
     // Matrix units take one chunk.

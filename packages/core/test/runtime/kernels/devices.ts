@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import type { Device, ElementType, KernelArgs, Storage, TypedArray } from "../../../src/runtime/device.ts";
+import { SpikeloomError } from "../../../src/runtime/error.ts";
 import { KERNELS, type KernelName } from "../../../src/runtime/kernel-table.ts";
 import { createNative } from "../../../src/runtime/native.ts";
 import type { ReferenceArgs } from "../../../src/runtime/reference/index.ts";
@@ -29,11 +30,24 @@ export async function openVariants(threads: readonly number[]): Promise<Variant[
     if (!existsSync(path)) continue;
     const { isas } = createRequire(import.meta.url)(path) as { isas(): string[] };
     for (const isa of isas()) {
+      if (isa === "amx" && !opens(path, isa)) continue;
       const devices = threads.map((count) => createNative({ path, threads: count, isa }));
       variants.push({ label: `native ${isa}`, emulated: path === EMULATED, devices });
     }
   }
   return variants;
+}
+
+/** Matrix units that the processor reports may not be granted by the system, or fail the trial that the addon gives them: they are no device then. */
+function opens(path: string, isa: string): boolean {
+  try {
+    createNative({ path, threads: 1, isa }).close();
+    return true;
+  } catch (error) {
+    if (!(error instanceof SpikeloomError)) throw error;
+    console.warn(error.message);
+    return false;
+  }
 }
 
 /** Elements after each buffer that no kernel may touch. */
