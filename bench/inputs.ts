@@ -139,4 +139,10 @@ export class Inputs {
     model.loadStateDict(new Map(state.map(([key, array]) => [key.slice("state.".length), array as never])));
     return model;
   }
+
+  /** Forget the file: what is on the device is enough, and the rest would count as memory of the work. */
+  close(): void {
+    this.arrays.clear();
+    globalThis.gc?.();
+  }
 }

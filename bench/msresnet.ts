@@ -56,8 +56,7 @@ export class MSResNet18 extends nn.Module {
 
   /** Images [B, H, W, 3], shown T times, -> logits [B, 10]. */
   forward(images: Tensor): Tensor {
-    let h = this.stem.forward(snn.repeat(images, this.steps));
-    for (const block of this.blocks) h = block.forward(h);
+    const h = nn.inTurn([this.stem, ...this.blocks], snn.repeat(images, this.steps));
     return this.fc.forward(this.lif.forward(h).mean([2, 3])).mean(0);
   }
 }

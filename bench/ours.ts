@@ -4,7 +4,6 @@
  */
 import { parseArgs } from "node:util";
 import { type DeviceName, init } from "spikeloom";
-import { findAddon } from "../packages/node/src/addon.ts";
 import { Inputs } from "./inputs.ts";
 import { timed } from "./timed.ts";
 import { workloads } from "./workloads.ts";
@@ -18,7 +17,12 @@ const { values, positionals } = parseArgs({
   },
   allowPositionals: true,
 });
-const engine = await init({ device: values.device as DeviceName, threads: Number(values.threads), seed: 0, native: findAddon() });
+const engine = await init({
+  device: values.device as DeviceName,
+  threads: Number(values.threads),
+  seed: 0,
+  native: process.env.SPIKELOOM_NATIVE,
+});
 console.log(JSON.stringify(engine));
 for (const file of positionals)
   for (const { name, run, extra, check, work } of workloads(new Inputs(file))) {

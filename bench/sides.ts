@@ -1,8 +1,10 @@
 /** The sides of the benchmark as processes: all are given the same files and options and answer in the same lines of JSON. */
 import { execFile } from "node:child_process";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { SpikeloomError } from "spikeloom";
+import { findAddon } from "../packages/node/src/addon.ts";
 import type { Check, Column } from "./report.ts";
 import type { Work } from "./work.ts";
 
@@ -50,10 +52,32 @@ async function answer(command: readonly string[], { files, repeat, seconds }: Jo
   return { head: head as Record<string, unknown>, rows: rows as Row[] };
 }
 
+let bundled: Promise<string> | undefined;
+
+/** ours.ts and all it imports as one JavaScript file, as a program is shipped: a loader of TypeScript would be part of its memory. */
+async function bundle(): Promise<string> {
+  const { build } = await import("tsdown");
+  const outDir = pathOf("../build/bench");
+  const entry = pathOf("ours.ts");
+  await build({
+    config: false,
+    entry,
+    outDir,
+    tsconfig: pathOf("../tsconfig.json"),
+    platform: "node",
+    deps: { alwaysBundle: /^spikeloom$/ },
+    dts: false,
+    logLevel: "warn",
+  });
+  return join(outDir, "ours.mjs");
+}
+
 /** One process of Spikeloom. */
-export function ours({ device, isa, threads }: Column, job: Job): Promise<Answer> {
-  const command = [...node, pathOf("ours.ts"), "--device", device, "--threads", String(threads)];
-  return answer(command, job, device === "native" ? { SPIKELOOM_ISA: isa } : {});
+export async function ours({ device, isa, threads }: Column, job: Job): Promise<Answer> {
+  bundled ??= bundle();
+  // What reading the inputs left behind is collected before the work begins.
+  const command = [process.execPath, "--expose-gc", await bundled, "--device", device, "--threads", String(threads)];
+  return answer(command, job, device === "native" ? { SPIKELOOM_ISA: isa, SPIKELOOM_NATIVE: findAddon() } : {});
 }
 
 /** Libraries that run the LIF layer task only, beside the peer that runs everything. */

@@ -226,6 +226,7 @@ function* train(inputs: Inputs): Generator<Workload> {
   const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-3 });
   const x = inputs.take("x", LAST);
   const y = inputs.take("labels");
+  inputs.close();
   const losses: number[] = [];
   const step = () =>
     scope(() => {
@@ -254,6 +255,7 @@ function* infer(inputs: Inputs): Generator<Workload> {
   const { name, batch } = inputs.spec as InferSpec;
   const model = inputs.model().eval();
   const x = inputs.take("x", LAST);
+  inputs.close();
   const run = () => noGrad(() => scope(() => void model.forward(x)));
   const { rate, work } = observe(run, false);
   const check = scope(() => noGrad(() => checkTensor(model.forward(x) as Tensor)));
