@@ -2,7 +2,7 @@
 import { kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { expectList, wrong } from "../tensor/shape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";
 
 abstract class List extends Module {
@@ -29,23 +29,44 @@ abstract class List extends Module {
   }
 }
 
+/** Does a module, or one below, hold t in a field, or in a list or record in a field? */
+function holds(module: Module, t: Tensor): boolean {
+  for (const [, m] of module.namedModules())
+    for (const value of Object.values(m)) {
+      if (value === t || (Array.isArray(value) && value.includes(t))) return true;
+      if (value instanceof Map && [...value.values()].includes(t)) return true;
+      if (value instanceof Set && value.has(t)) return true;
+      if (value && Object.getPrototypeOf(value) === Object.prototype && Object.values(value).includes(t)) return true;
+    }
+  return false;
+}
+
 /**
- * Run modules one after the other, each on the result of the one before, and free each result that nothing needs any more at once, not only
- * when the caller's forward returns.
+ * Run modules one after the other, each on the result of the one before, and free each result as soon as the next has run, not only
+ * when the caller's forward returns. A result that a module holds (a field, or a list or record in a field: a skip connection that
+ * another module reads) stays until then; one that is held where it cannot be seen (a `#private` field, a closure) needs `keep`.
  */
 export function inTurn(modules: readonly Module[], x: Tensor): Tensor {
   expectList("inTurn", "the modules", modules);
   let h = x;
+  // The modules that have seen h.
+  let seen: Module[] = [];
   for (const [i, m] of modules.entries()) {
     if (!(m instanceof Module)) wrong("inTurn", `module ${i}`, "a Module, such as new nn.ReLU()", kindOf(m));
-    const next = m.forward(h) as Tensor;
-    if (h !== x && h !== next && !h.kept) h.dispose();
-    h = next;
+    const before = h;
+    h = m.forward(before) as Tensor;
+    seen.push(m);
+    if (h === before) continue;
+    if (before !== x && before instanceof Tensor && !before.kept && !seen.some((by) => holds(by, before))) before.dispose();
+    seen = [m];
   }
   return h;
 }
 
-/** Modules that run one after the other, each on the result of the one before. */
+/**
+ * Modules that run one after the other, each on the result of the one before, which is freed once the next has run (see `inTurn`): keep()
+ * what is to be used after forward returns.
+ */
 export class Sequential extends List {
   constructor(...modules: Module[]) {
     super(modules);

@@ -9,9 +9,9 @@ import { checkFunction, checkOptions, kindOf } from "../runtime/check.ts";
 import type { TypedArray } from "../runtime/device.ts";
 import { device, retain } from "../runtime/engine.ts";
 import { nearest, SpikeloomError } from "../runtime/error.ts";
+import { checkpoint, isRecomputing } from "../tensor/checkpoint.ts";
 import { scope } from "../tensor/scope.ts";
 import { expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../tensor/shape.ts";
-import { checkpoint, isRecomputing } from "../tensor/tape.ts";
 import { type DType, expectTensor, Tensor, tensor } from "../tensor/tensor.ts";
 
 /** How PyTorch's tensor of shape `shape` maps to ours: permute its axes by `axes`, then reshape. */

@@ -1,8 +1,8 @@
 /** Normalisation layers. State-dict keys are PyTorch's. */
 import { checkOptions, kindOf } from "../runtime/check.ts";
+import { isRecomputing } from "../tensor/checkpoint.ts";
 import { batchNorm, FLOAT_EPSILON, groupNorm, layerNorm, rmsNorm } from "../tensor/ops/norm.ts";
 import { expectFinite, expectList, type Shape, show, wrong } from "../tensor/shape.ts";
-import { isRecomputing } from "../tensor/tape.ts";
 import { expectTensor, ones, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { Module, Parameter, StateBuffer } from "./module.ts";
 

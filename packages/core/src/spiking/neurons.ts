@@ -12,13 +12,14 @@ import { checkOptions, kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { CHARGE, CURRENT, FIRE, NEURON_LIMITS, ORDER, RESET } from "../runtime/kernel-table.ts";
 import { log } from "../runtime/math.ts";
+import { isCheckpointed } from "../tensor/checkpoint.ts";
+import type { AffineParts } from "../tensor/lazy.ts";
 import { dense, run, sumRows, tilesFor } from "../tensor/ops/common.ts";
 import { sigmoid as sigmoidOf } from "../tensor/ops/elementwise.ts";
 import { expand } from "../tensor/ops/layout.ts";
-import type { RecipeParts, Repeated } from "../tensor/recipe.ts";
 import { keep, scope } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, sizeOf, wrong } from "../tensor/shape.ts";
-import { applyMany, isCheckpointed, type OpDefinition } from "../tensor/tape.ts";
+import { applyMany, type OpDefinition } from "../tensor/tape.ts";
 
 import { empty, emptySpikes, full, Tensor, tensor, zeros } from "../tensor/tensor.ts";
 
@@ -150,13 +151,13 @@ interface Call {
 }
 
 /** x as the kernels take it: its values, or what a batch norm left undone. */
-export function preActivation(op: string, x: Tensor): { x: Tensor; affine: Affine | null } {
-  if (!x.recipe?.isNorm) return { x: dense(op, x), affine: null };
-  const affine = x.recipe.parts as Affine;
+export function preActivation(op: string, x: Tensor): { x: Tensor; affine: NormParts | null } {
+  if (!x.affine?.isNorm) return { x: dense(op, x), affine: null };
+  const affine = x.affine.parts as NormParts;
   return { x: affine.x, affine };
 }
 
-type Affine = { readonly [K in Exclude<keyof RecipeParts, "plus">]: Tensor };
+type NormParts = { readonly [K in Exclude<keyof AffineParts, "plus">]: Tensor };
 
 const kernelSwitches = ({ charge, order, reset, current, fire, levels, planes, r, vThreshold, vReset, vRest, vInit }: Settings) => ({
   charge,
@@ -178,8 +179,8 @@ const neuronOp: OpDefinition<Call> = {
   forward(ctx, inputs, { rule, steps, rows, c, hasState, hasRate, hasAlpha, givesState }) {
     const input = inputs[0] as Tensor;
     // Steps that are all the same are read from one place.
-    const still = input.repeated?.steps === steps;
-    const { x, affine } = preActivation(rule.name, still ? (input.repeated as Repeated).x : input);
+    const still = input.repeated?.steps === steps ? input.repeated.x : null;
+    const { x, affine } = preActivation(rule.name, still ?? input);
     const rest = inputs.slice(1);
     const v0 = hasState ? (rest.shift() as Tensor) : null;
     const rate = hasRate ? (rest.shift() as Tensor) : null;
@@ -209,7 +210,7 @@ const neuronOp: OpDefinition<Call> = {
     );
     ctx.save(x, ...(affine ? [affine.scale, affine.shift, affine.mean, affine.rstd] : []), ...inputs.slice(1));
     ctx.values.affine = affine !== null;
-    ctx.values.still = still;
+    ctx.values.still = still !== null;
     return state ? [spikes, state] : spikes;
   },
   backward(ctx, [gy, gv], { rule, steps, rows, c, hasState, hasRate, hasAlpha }) {

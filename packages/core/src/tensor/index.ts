@@ -1,6 +1,7 @@
 /** Tensors, scopes and the tape: what stands at the top level of the package. */
 import "./methods.ts";
 
+export { checkpoint } from "./checkpoint.ts";
 export { denseViews, resetDenseViews } from "./ops/common.ts";
 export type { Operand } from "./ops/elementwise.ts";
 export type { Range } from "./ops/layout.ts";
@@ -16,7 +17,6 @@ export {
   type BackwardOptions,
   backward,
   Context,
-  checkpoint,
   defineOp,
   grad,
   isRecording,

@@ -7,16 +7,16 @@
  */
 import { checkFunction, checkOptions, kindOf } from "../runtime/check.ts";
 import { tilesFor } from "../runtime/device.ts";
-import { device, randomness } from "../runtime/engine.ts";
+import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { Recipe, Repeated } from "./recipe.ts";
+import { Affine, expectFresh, type Lazy } from "./lazy.ts";
 import { adopt, detachedScope, keep, scope } from "./scope.ts";
 import { expectList, type Shape, sameShape, show, wrong } from "./shape.ts";
 import { empty, expectTensor, full, Tensor, youngest } from "./tensor.ts";
 
 /** What forward hands to backward. */
 export class Context {
-  private readonly kept: (Tensor | Recipe | Repeated)[] = [];
+  private readonly kept: (Tensor | Lazy)[] = [];
   private readonly versions: number[] = [];
   /** Which inputs want a gradient (all false when nothing is recorded). */
   readonly needs: readonly boolean[];
@@ -33,13 +33,13 @@ export class Context {
     return this.needs.some(Boolean);
   }
 
-  /** Keep tensors for backward: their memory is shared, not copied, or they are made again where that is cheap (`Recipe`). */
+  /** Keep tensors for backward: their memory is shared, not copied, or they are made again where that is cheap (`Affine`). */
   save(...tensors: Tensor[]): void {
     if (!this.recording) return;
     for (const t of tensors) {
-      const kept = t.recipe?.retain() ?? t.repeated?.again() ?? keep(t.alias());
+      const kept = t.affine?.retain() ?? t.repeated?.again() ?? keep(t.alias());
       this.kept.push(kept);
-      this.versions.push(versionOf(kept));
+      this.versions.push(kept instanceof Tensor ? kept.version : 0);
     }
   }
 
@@ -50,13 +50,16 @@ export class Context {
 
   /** Number i of what was saved. */
   load(i: number): Tensor {
-    const t = this.kept[i] as Tensor | Recipe | Repeated;
-    if (versionOf(t) !== this.versions[i])
+    const t = this.kept[i] as Tensor | Lazy;
+    if (!(t instanceof Tensor)) {
+      expectFresh(t, true);
+      return new Tensor(t.shape, "f32", null, null, t instanceof Affine ? t.retain() : t.again());
+    }
+    if (t.version !== this.versions[i])
       throw new SpikeloomError(
         `backward: a tensor of shape ${show(t.shape)} was changed in place after forward used it: step the optimiser after backward`,
       );
-    if (t instanceof Recipe) return new Tensor(t.shape, "f32", null, null, t.retain());
-    return t instanceof Repeated ? new Tensor(t.shape, "f32", null, null, t.again()) : t;
+    return t;
   }
 
   /**
@@ -78,16 +81,13 @@ export class Context {
 
   free(): void {
     for (const t of this.kept) {
-      if (t instanceof Recipe || t instanceof Repeated) t.release();
-      else t.dispose();
+      if (t instanceof Tensor) t.dispose();
+      else t.release();
     }
     this.kept.length = 0;
     this.versions.length = 0;
   }
 }
-
-/** A recipe looks at the versions of its parts itself, when it is made. */
-const versionOf = (t: Tensor | Recipe | Repeated): number => (t instanceof Recipe ? 0 : t instanceof Repeated ? t.x.version : t.version);
 
 /** One operation. `A` are its settings (shapes, strides, ...): plain data. */
 export interface OpDefinition<A> {
@@ -181,7 +181,8 @@ export function noGrad<R>(fn: () => R): R {
   return withRecording(false, fn);
 }
 
-function withRecording<R>(on: boolean, fn: () => R): R {
+/** @internal */
+export function withRecording<R>(on: boolean, fn: () => R): R {
   const before = recording;
   recording = on;
   try {
@@ -205,12 +206,15 @@ export function applyMany<A>(op: OpDefinition<A>, inputs: readonly Tensor[], set
   const context = new Context(needs);
   let outputs: Tensor[];
   try {
-    // An op may hand on an input as it came: it then gets a handle of its own, since the node hangs on the output.
+    // An op may hand on an input as it came: it then gets a handle of its own, since the node hangs on the output. And no layer may
+    // go past this op to what its output repeats.
     outputs = withRecording(false, () =>
       scope(() =>
         [op.forward(context, inputs, settings)].flat().map((t) => {
           expectTensor(op.name, "what forward returns", t);
-          return inputs.includes(t) || t.kept ? t.alias() : t;
+          const output = inputs.includes(t) || t.kept ? t.handle() : t;
+          if (output.repeated) output.repeated.direct = false;
+          return output;
         }),
       ),
     );
@@ -291,8 +295,8 @@ function expectGradient(root: Tensor, gradient: Tensor | undefined): void {
   if (gradient && gradient.dtype !== "f32") wrong("backward", "gradient", "of dtype f32", gradient.dtype);
 }
 
-/** From the gradient of `root`, which is consumed, those of all that it depends on. */
-function spread(root: Tensor, seed: Tensor, retainGraph: boolean, wanted: (leaf: Tensor) => boolean): void {
+/** From the gradient of `root`, which is consumed, those of all that it depends on. @internal */
+export function spread(root: Tensor, seed: Tensor, retainGraph = false, wanted: (leaf: Tensor) => boolean = () => true): void {
   withRecording(false, () => {
     if (!root.node) return accumulateLeaf(root, seed);
     const order = reachable(root.node);
@@ -418,102 +422,4 @@ export function grad(fn: (...inputs: Tensor[]) => Tensor): (...inputs: Tensor[])
         return adopt(g);
       });
     });
-}
-
-/**
- * Recomputation: run `fn` now without saving anything inside, and again during backward. Costs a second forward, saves the
- * memory between. Random draws inside repeat exactly; batch-norm running statistics are updated by the first run only.
- * `fn` must depend on nothing that changes in between, but may use parameters (their gradients flow).
- */
-export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tensor[]): Tensor {
-  checkFunction("checkpoint", "its first argument", fn);
-  if (!recording) return fn(...inputs);
-  const draws = randomness().state();
-  // The op's inputs are given; parameters used inside get their gradient directly while backward runs the graph again.
-  const anchor = anchorOf();
-  const output = apply<void>(
-    {
-      name: "checkpoint",
-      forward(ctx) {
-        ctx.save(...inputs);
-        const y = inCheckpoint(() => fn(...inputs));
-        expectTensor("checkpoint", "what the function returns", y);
-        // The graph hangs on the result, so it must not be a tensor that was there before.
-        return y.kept || inputs.includes(y) ? y.alias() : y;
-      },
-      backward(ctx, [g]) {
-        const now = randomness().state();
-        randomness().restore(draws);
-        recomputing++;
-        try {
-          return withRecording(true, () => {
-            const leaves = ctx.saved.map((t, i) => {
-              // What is made again anew is this backward's own already, and a neuron takes it unmade.
-              const leaf = t.kept ? t.alias() : t;
-              leaf.requiresGrad = ctx.needs[i] as boolean;
-              return leaf;
-            });
-            const y = inCheckpoint(() => fn(...leaves));
-            if (y.node || y.requiresGrad) spread(y, handedOver(g as Tensor), false, () => true);
-            return [
-              ...leaves.map((leaf) => {
-                const got = leaf.grad;
-                leaf.grad = null;
-                if (got) {
-                  got.kept = false;
-                  adopt(got);
-                }
-                return got;
-              }),
-              null,
-            ];
-          });
-        } finally {
-          recomputing--;
-          randomness().restore(now);
-        }
-      },
-    },
-    [...inputs, anchor],
-    undefined,
-  );
-  anchor.dispose();
-  return output;
-}
-
-/** A gradient, with the sums that hang on it, as a tensor that belongs to no scope; the one given is used up. */
-function handedOver(g: Tensor): Tensor {
-  const own = detachedScope(() => g.alias());
-  [own.normSums, g.normSums] = [g.normSums, null];
-  g.dispose();
-  return own;
-}
-
-let recomputing = 0;
-let checkpointed = 0;
-
-function inCheckpoint<R>(fn: () => R): R {
-  checkpointed++;
-  try {
-    return fn();
-  } finally {
-    checkpointed--;
-  }
-}
-
-/** Is this inside a checkpointed part? What changes with every run (a state carried on) cannot be repeated there. */
-export function isCheckpointed(): boolean {
-  return checkpointed > 0;
-}
-
-/** Is a checkpointed part being run for the second time? Running statistics must then stay as they are. */
-export function isRecomputing(): boolean {
-  return recomputing > 0;
-}
-
-/** An input that always wants a gradient, so that a checkpoint whose only trainable parts are parameters is recorded. */
-function anchorOf(): Tensor {
-  const t = full([], 0);
-  t.requiresGrad = true;
-  return t;
 }

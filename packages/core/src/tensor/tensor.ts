@@ -13,8 +13,8 @@ import type { ElementType, Storage, TypedArray } from "../runtime/device.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, engineGeneration, release, retain } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
+import { Affine, expectFresh, type Lazy, Repeated } from "./lazy.ts";
 import type { TensorMethods } from "./methods.ts";
-import type { Recipe, Repeated } from "./recipe.ts";
 import { track } from "./scope.ts";
 import { expectList, type Shape, show, sizeOf, wrong } from "./shape.ts";
 import type { Node } from "./tape.ts";
@@ -69,23 +69,17 @@ export class Tensor {
   /** Never freed by a scope: parameters, buffers, gradients, what `keep` marked. */
   kept = false;
   private stored: Storage | null;
-  private origin: Recipe | Repeated | null;
+  private lazy: Lazy | null;
   private gone = false;
   private readonly generation = engineGeneration();
 
   /** Programs make tensors by `tensor`, `zeros` and the like. @internal */
-  constructor(
-    shape: Shape,
-    dtype: DType,
-    storage: Storage | null,
-    spikes: SpikeFormat | null = null,
-    origin: Recipe | Repeated | null = null,
-  ) {
+  constructor(shape: Shape, dtype: DType, storage: Storage | null, spikes: SpikeFormat | null = null, lazy: Lazy | null = null) {
     this.shape = shape;
     this.dtype = dtype;
     this.stored = storage;
     this.spikes = spikes;
-    this.origin = origin;
+    this.lazy = lazy;
     track(this);
   }
 
@@ -111,45 +105,62 @@ export class Tensor {
     return this.gone;
   }
 
-  /** The device memory; makes a pending value. For ops only. @internal */
+  /** The device memory; makes a lazy value. For ops only. @internal */
   get storage(): Storage {
     if (this.gone)
-      throw new SpikeloomError(`a tensor of shape ${show(this.shape)} is used after it was freed: return it from scope(), or keep() it`);
+      throw new SpikeloomError(
+        `a tensor of shape ${show(this.shape)} is used after it was freed: return it from scope(), or keep() it where it is stored`,
+      );
     if (this.generation !== engineGeneration()) throw new SpikeloomError("a tensor of an earlier init() is used: its device is gone");
     if (!this.stored) this.materialise();
     return this.stored as Storage;
   }
 
-  /** How the value is made, where it is remembered. For ops only. @internal */
-  get recipe(): Recipe | null {
-    return this.gone || this.version || !this.origin || "steps" in this.origin ? null : this.origin;
+  /** Is the value in memory? If not, it is made on first use. For ops only. @internal */
+  get made(): boolean {
+    return this.stored !== null;
   }
 
-  /** What a value that was not computed yet repeats. For ops only. @internal */
+  /**
+   * How the value is made, where that is remembered: of one in memory too, for backward. For ops only.
+   * @throws SpikeloomError when the value is not made yet, and what it follows from was changed @internal
+   */
+  get affine(): Affine | null {
+    if (this.gone || this.version || !(this.lazy instanceof Affine)) return null;
+    return this.stored && this.lazy.stale ? null : this.fresh(this.lazy);
+  }
+
+  /** What a value that is not made yet repeats. For ops only. @throws SpikeloomError when that was changed @internal */
   get repeated(): Repeated | null {
-    return this.gone || this.stored || !this.origin || !("steps" in this.origin) ? null : this.origin;
+    return this.gone || this.stored || !(this.lazy instanceof Repeated) ? null : this.fresh(this.lazy);
   }
 
-  /** How to make a value that was not computed yet, or null. For ops only. @internal */
-  get pending(): Recipe | null {
-    return this.stored ? null : this.recipe;
+  private fresh<L extends Lazy>(lazy: L): L {
+    expectFresh(lazy, this.node !== null);
+    return lazy;
   }
 
   private materialise(): void {
-    this.stored = (this.origin as Recipe | Repeated).make();
-    // Backward may want a recipe's value made again; without a graph it would only keep its parts in memory.
-    if (!this.node || !this.recipe) this.forget();
+    const lazy = this.fresh(this.lazy as Lazy);
+    this.stored = lazy.make();
+    // Backward may want an affine value made again; without a graph it would only keep its parts in memory.
+    if (!this.node || lazy instanceof Repeated) this.forget();
   }
 
   private forget(): void {
-    this.origin?.release();
-    this.origin = null;
+    this.lazy?.release();
+    this.lazy = null;
   }
 
   /** A second handle on the same memory, of the same or another shape, outside the tape. */
   alias(shape: Shape = this.shape): Tensor {
-    const t = new Tensor(shape, this.dtype, retain(this.storage), this.spikes);
-    return t;
+    return new Tensor(shape, this.dtype, retain(this.storage), this.spikes);
+  }
+
+  /** As `alias`, but what is not made yet stays so, under a shape of as many channels. For ops only. @internal */
+  handle(shape: Shape = this.shape): Tensor {
+    const { affine } = this;
+    return affine ? new Tensor(shape, "f32", this.stored && retain(this.stored), null, affine.reshaped(shape)) : this.alias(shape);
   }
 
   /** Give the memory back (when no other handle shares it). Twice is no error. */

@@ -1,9 +1,9 @@
 // Layout operations against plain index arithmetic, on floats, integers and spikes; gradients by differences; wrong arguments.
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
+import { Affine } from "../../src/tensor/lazy.ts";
 import { denseViews, resetDenseViews } from "../../src/tensor/ops/common.ts";
 import * as l from "../../src/tensor/ops/layout.ts";
-import { Recipe } from "../../src/tensor/recipe.ts";
 import { keep } from "../../src/tensor/scope.ts";
 import { type Shape, sizeOf } from "../../src/tensor/shape.ts";
 import { backward } from "../../src/tensor/tape.ts";
@@ -120,7 +120,7 @@ describe("reshape", () => {
       "f32",
       null,
       null,
-      new Recipe([4, 3], {
+      new Affine([4, 3], {
         x: keep(values.alias()),
         scale: keep(scale.alias()),
         shift: keep(shift.alias()),
@@ -130,7 +130,7 @@ describe("reshape", () => {
       }),
     );
     const y = l.reshape(pending, [2, 2, 3]);
-    expect(y.pending?.parts.x.shape).toEqual([2, 2, 3]);
+    expect(y.affine?.parts.x.shape).toEqual([2, 2, 3]);
     const expected = values.mul(scale).add(shift).dataSync();
     expect(y.dataSync()).toEqual(expected);
     expect(l.reshape(pending, [12]).dataSync()).toEqual(expected);

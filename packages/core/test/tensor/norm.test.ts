@@ -1,12 +1,13 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { tilesFor } from "../../src/runtime/device.ts";
 import { device } from "../../src/runtime/engine.ts";
+import { checkpoint } from "../../src/tensor/checkpoint.ts";
 import { add, mul, relu, toDense } from "../../src/tensor/ops/elementwise.ts";
 import { reshape } from "../../src/tensor/ops/layout.ts";
 import { batchNorm, layerNorm } from "../../src/tensor/ops/norm.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
 import { keep, scope } from "../../src/tensor/scope.ts";
-import { apply, backward, checkpoint, noGrad } from "../../src/tensor/tape.ts";
+import { apply, backward, noGrad } from "../../src/tensor/tape.ts";
 import { empty, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { checkGradients, close, leaf, on, sameEverywhere, spikes, values, withGradients } from "./support.ts";
 
@@ -128,22 +129,23 @@ describe("batchNorm by running statistics", () => {
   });
 });
 
-describe("the pending output of batchNorm", () => {
+describe("the lazy output of batchNorm", () => {
   const make = (): Tensor => batchNorm(leaf(values([2, 5, C], 1)), ...parameters(), null, null, { training: true });
 
   it("holds x, scale and shift until it is read, and then equals their product", () => {
     const y = make();
-    const parts = y.pending?.parts;
-    if (!parts) throw new Error("not pending");
+    const parts = y.affine?.parts;
+    expect(y.made).toBe(false);
+    if (!parts) throw new Error("not lazy");
     const [x, scale, shift] = [parts.x, parts.scale, parts.shift].map((t) => [...t.dataSync()]) as [number[], number[], number[]];
     close(
       y.dataSync(),
       x.map((v, i) => v * (scale[i % C] as number) + (shift[i % C] as number)),
       0,
     );
-    expect(y.pending).toBeNull();
+    expect(y.made).toBe(true);
     // Backward may want it made again.
-    expect(y.recipe?.parts).toBe(parts);
+    expect(y.affine?.parts).toBe(parts);
     y.dispose();
     const { x: values, scale: factor, shift: offset, mean, rstd } = parts;
     expect([values, factor, offset, mean, rstd].every((t) => t?.disposed)).toBe(true);
@@ -151,16 +153,16 @@ describe("the pending output of batchNorm", () => {
 
   it("holds them no longer than until it is read where no backward is to come", () => {
     const y = noGrad(make);
-    const parts = y.pending?.parts;
+    const parts = y.affine?.parts;
     sum(y).itemSync();
     expect(parts?.x.disposed).toBe(true);
-    expect(y.recipe).toBeNull();
+    expect(y.affine).toBeNull();
   });
 
   it("survives a reshape that keeps the channels", () => {
     const y = make();
     const z = reshape(y, [10, C]);
-    expect(z.pending).not.toBeNull();
+    expect(z.made).toBe(false);
     close(z.dataSync(), y.dataSync(), 0);
   });
 
@@ -203,8 +205,8 @@ describe("the pending output of batchNorm", () => {
       withGradients(
         (a, g, b) => {
           const z = batchNorm(a, g, b, null, null, { training: true });
-          const parts = z.pending?.parts;
-          if (!parts?.mean || !parts.rstd) throw new Error("not pending");
+          const parts = z.affine?.parts;
+          if (!parts?.mean || !parts.rstd) throw new Error("not lazy");
           statistics = { x: keep(parts.x.alias()), mean: keep(parts.mean.alias()), rstd: keep(parts.rstd.alias()) };
           return used === "once" ? twice(z, offer) : add(twice(z, offer), relu(z));
         },

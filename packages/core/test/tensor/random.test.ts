@@ -1,10 +1,11 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { init, randomness } from "../../src/runtime/engine.ts";
+import { checkpoint } from "../../src/tensor/checkpoint.ts";
 import { dropout } from "../../src/tensor/ops/dropout.ts";
 import { toDense } from "../../src/tensor/ops/elementwise.ts";
 import { rand, randn, truncNormal, uniform } from "../../src/tensor/ops/random.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
-import { backward, checkpoint } from "../../src/tensor/tape.ts";
+import { backward } from "../../src/tensor/tape.ts";
 import { ones, type Tensor } from "../../src/tensor/tensor.ts";
 import { close, compiled, leaf, on, sameEverywhere, spikes, values } from "./support.ts";
 

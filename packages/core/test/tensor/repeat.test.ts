@@ -1,6 +1,6 @@
 /** What is repeated over time steps and was not computed yet: layers make it once, and nothing else can tell. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { init, noGrad, scope, snn, type Tensor, tensor, zeros } from "../../src/index.ts";
+import { checkpoint, defineOp, init, nn, noGrad, scope, snn, type Tensor, tensor, zeros } from "../../src/index.ts";
 
 import { device } from "../../src/runtime/engine.ts";
 import { conv1d, conv2d } from "../../src/tensor/ops/conv.ts";
@@ -108,6 +108,163 @@ describe.each(["reference", "wasm"] as const)("repeat before a layer on %s", (na
     const before = device().memory().used;
     both(CASES["all of them"]![0], [2, 4, 4, 3], CASES["all of them"]![2]);
     scope(() => void snn.repeat(values([2, 3], 1), STEPS));
+    expect(device().memory().used).toBe(before);
+  });
+});
+
+describe.each(["reference", "wasm"] as const)("repeat and the graph on %s", (name) => {
+  beforeAll(() => init({ device: name, threads: 1 }));
+
+  const leaf = (shape: readonly number[], seed: number): Tensor => {
+    const t = values(shape, seed);
+    t.requiresGrad = true;
+    return t;
+  };
+  const norm = (x: Tensor): Tensor => batchNorm(x, null, null, null, null, { training: true });
+  const gradient = (t: Tensor) => t.grad && [...t.grad.dataSync()];
+  const neuron = () => new snn.LIF({ vThreshold: 0.3 });
+  const four = [4, 5];
+
+  it("a repeated value that is a leaf has a gradient of its own", () =>
+    scope(() => {
+      const w = values([5, 3], 2);
+      const [late, made] = [snn.repeat(values(four, 1), STEPS), copied(values(four, 1))];
+      for (const r of [late, made]) {
+        r.requiresGrad = true;
+        linear(r, w).sum().backward();
+      }
+      expect(gradient(late)).not.toBeNull();
+      expect(gradient(late)).toEqual(gradient(made));
+    }));
+
+  it("nothing flows through what was repeated without a graph", () =>
+    scope(() => {
+      const x = leaf(four, 1);
+      const w = leaf([5, 3], 2);
+      const h = x.mul(0.5);
+      linear(
+        noGrad(() => snn.repeat(h, STEPS)),
+        w,
+      )
+        .sum()
+        .backward();
+      expect(x.grad).toBeNull();
+      expect(w.grad).not.toBeNull();
+    }));
+
+  it("an op that returns what it repeats keeps its own backward", () =>
+    scope(() => {
+      const none = defineOp({ name: "none", forward: (_ctx, [x]) => snn.repeat(x as Tensor, STEPS), backward: () => [null] });
+      const x = leaf(four, 1);
+      const w = leaf([5, 3], 2);
+      linear(none([x.mul(0.5)], undefined), w)
+        .sum()
+        .backward();
+      expect(x.grad).toBeNull();
+      expect(w.grad).not.toBeNull();
+    }));
+
+  // The part runs again in backward, or does not.
+  type Run = (fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tensor[]) => Tensor;
+  const PARTS: Record<string, (x: Tensor, w: Tensor, run: Run) => Tensor> = {
+    "a layer of repeated steps": (x, w, run) => run((a) => linear(a, w), snn.repeat(x.mul(0.5), STEPS)),
+    "a layer of a repeated leaf": (x, w, run) => run((a) => linear(a, w), snn.repeat(x, STEPS)),
+    "a norm of repeated steps": (x, _w, run) => run(norm, snn.repeat(x.mul(0.5), STEPS)),
+    "a neuron of a repeated norm": (x, _w, run) => run((a) => neuron().forward(a), snn.repeat(norm(x), STEPS)),
+    "a norm behind a part": (x, w, run) => norm(run((a) => linear(a, w), snn.repeat(x, STEPS))),
+    "the repetition itself": (x, w, run) =>
+      norm(
+        linear(
+          run((a) => snn.repeat(a, STEPS), x.mul(0.5)),
+          w,
+        ),
+      ),
+    "all, from the leaf on": (x, w, run) => run((a) => neuron().forward(norm(linear(snn.repeat(a, STEPS), w))), x),
+    "what is handed on": (x, w, run) =>
+      linear(
+        run((a) => a, snn.repeat(x, STEPS)),
+        w,
+      ),
+    "one tensor given twice": (x, _w, run) => {
+      const r = snn.repeat(x.mul(0.5), STEPS);
+      return run((a, b) => a.tanh().mul(b), r, r);
+    },
+    "a part in a part": (x, w, run) => run((a) => run(norm, linear(a, w)), snn.repeat(x.mul(0.5), STEPS)),
+    "a part that uses its input from outside too": (x, w, run) => {
+      const r = snn.repeat(x.mul(0.5), STEPS);
+      return run((a) => linear(a.mul(r.detach()), w), r);
+    },
+  };
+  for (const [what, build] of Object.entries(PARTS))
+    it(`a checkpoint has the same bits: ${what}`, () => {
+      const once: Run = (fn, ...inputs) => fn(...inputs);
+      const [plain, again] = [once, checkpoint].map((run) =>
+        scope(() => {
+          const [x, w] = [leaf([4, 40], 1), leaf([40, 40], 2)];
+          const y = build(x, w, run);
+          y.mul(values(y.shape, 3)).sum().backward();
+          return [[...y.dataSync()], gradient(x), gradient(w)];
+        }),
+      ) as [unknown[], unknown[]];
+      expect(plain[1]).not.toBeNull();
+      expect(again).toEqual(plain);
+    });
+
+  it("modules that run again have the gradients of those that do not", async () => {
+    const gradients = async (which: "none" | "conv" | "bn") => {
+      await init({ device: name, threads: 1, seed: 1 });
+      return scope(() => {
+        const [conv, bn] = [new nn.Conv2d(1, 2, 3, { padding: 1 }), new nn.BatchNorm2d(2)];
+        conv.recompute = which === "conv";
+        bn.recompute = which === "bn";
+        const y = neuron().forward(bn.forward(conv.forward(snn.repeat(values([2, 4, 4, 1], 1), STEPS))));
+        y.mul(values(y.shape, 3)).sum().backward();
+        return [conv.weight, bn.weight].map((t) => gradient(t as Tensor));
+      });
+    };
+    const plain = await gradients("none");
+    expect(plain[0]).not.toBeNull();
+    expect(await gradients("conv")).toEqual(plain);
+    expect(await gradients("bn")).toEqual(plain);
+  });
+
+  it("is refused once its source was changed in place, whoever asks", () =>
+    scope(() => {
+      const changed = (): Tensor => {
+        const x = values([2, 5], 1);
+        const r = snn.repeat(x, STEPS);
+        x.set(new Array(10).fill(0));
+        return r;
+      };
+      const uses: ((r: Tensor) => unknown)[] = [
+        (r) => r.dataSync(),
+        (r) => linear(r, values([5, 3], 2)),
+        norm,
+        (r) => neuron().forward(r),
+        (r) => checkpoint((a) => a.mul(2), r),
+      ];
+      for (const use of uses)
+        expect(() => use(changed())).toThrow(/was changed in place: use the value \(or clone that tensor\) before it is set/);
+      // One that was made by then has its value.
+      const x = values([2, 5], 1);
+      const made = snn.repeat(x, STEPS);
+      const before = made.dataSync();
+      x.set(new Array(10).fill(0));
+      expect(made.dataSync()).toEqual(before);
+      // And one that waits for backward.
+      const [y, w] = [values([2, 5], 1), leaf([5, 3], 2)];
+      const loss = checkpoint((a) => linear(a, w).tanh(), snn.repeat(y, STEPS)).sum();
+      y.set(new Array(10).fill(0));
+      expect(() => loss.backward()).toThrow(/was changed in place.*: step the optimiser after backward/);
+    }));
+
+  it("leaves nothing that only a scope would free", () => {
+    const before = device().memory().used;
+    const [x, w] = [values(four, 1), values([5, 3], 2)];
+    const held = [snn.repeat(x, STEPS)];
+    held.push(linear(held[0] as Tensor, w));
+    held.push(checkpoint((a) => linear(a, w), held[0] as Tensor));
+    for (const t of [...held, x, w]) t.dispose();
     expect(device().memory().used).toBe(before);
   });
 });

@@ -2,12 +2,13 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { device, randomness } from "../../src/runtime/engine.ts";
 import type { Reservation } from "../../src/runtime/random.ts";
+import { checkpoint, isRecomputing } from "../../src/tensor/checkpoint.ts";
 import { run, tilesFor } from "../../src/tensor/ops/common.ts";
 import { exp, mul } from "../../src/tensor/ops/elementwise.ts";
 import { split } from "../../src/tensor/ops/layout.ts";
 import { matmul } from "../../src/tensor/ops/matmul.ts";
 import { keep, scope } from "../../src/tensor/scope.ts";
-import { applyMany, backward, checkpoint, defineOp, grad, isRecomputing, noGrad, type OpDefinition } from "../../src/tensor/tape.ts";
+import { applyMany, backward, defineOp, grad, noGrad, type OpDefinition } from "../../src/tensor/tape.ts";
 import { empty, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { compiledDevices, draw, gradcheck, leakless, start } from "../gradcheck.ts";
 

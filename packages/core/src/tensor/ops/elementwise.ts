@@ -7,7 +7,7 @@
  */
 import { checkOptions, kindOf } from "../../runtime/check.ts";
 import { BINARY, COMPARE, ELEMENT, LOGICAL, UNARY } from "../../runtime/kernel-table.ts";
-import type { Recipe } from "../recipe.ts";
+import type { Affine } from "../lazy.ts";
 import { scope } from "../scope.ts";
 import { broadcastShape, broadcastStrides, type Shape, sameShape, wrong } from "../shape.ts";
 import { apply, noGrad, type OpDefinition } from "../tape.ts";
@@ -313,8 +313,8 @@ function binary(name: BinaryName, a: Operand, b: Operand): Tensor {
 const addShortcut: OpDefinition<void> = {
   name: "add",
   forward(ctx, [norm, other]) {
-    const { shape, recipe } = norm as Tensor;
-    const how = recipe as Recipe;
+    const { shape } = norm as Tensor;
+    const how = (norm as Tensor).affine as Affine;
     return new Tensor(shape, "f32", how.plus(other as Tensor), null, ctx.recording ? how.followedBy(other as Tensor) : null);
   },
   backward: (ctx, [g]) => [ctx.needs[0] ? (g as Tensor) : null, ctx.needs[1] ? (g as Tensor) : null],
@@ -323,8 +323,8 @@ const addShortcut: OpDefinition<void> = {
 /** a + b. f32 or spikes, or numbers; shapes broadcast. */
 export function add(a: Operand, b: Operand): Tensor {
   if (a instanceof Tensor && b instanceof Tensor && a.dtype === "f32" && b.dtype === "f32" && sameShape(a.shape, b.shape)) {
-    if (a.recipe?.isNorm) return apply(addShortcut, [a, b], undefined);
-    if (b.recipe?.isNorm) return apply(addShortcut, [b, a], undefined);
+    if (a.affine?.isNorm) return apply(addShortcut, [a, b], undefined);
+    if (b.affine?.isNorm) return apply(addShortcut, [b, a], undefined);
   }
   if (typeof b === "number" && typeof a !== "number") return affine(a, 1, b);
   if (typeof a === "number" && typeof b !== "number") return affine(b, 1, a);

@@ -7,11 +7,11 @@
  */
 
 import { kindOf } from "../../runtime/check.ts";
-import { device, retain } from "../../runtime/engine.ts";
-import { Repeated } from "../recipe.ts";
+import { device } from "../../runtime/engine.ts";
+import { Repeated, sourceOf, twin } from "../lazy.ts";
 import { keep, scope } from "../scope.ts";
 import { axisOf, broadcastShape, broadcastStrides, expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
-import { apply, applyMany, type OpDefinition } from "../tape.ts";
+import { apply, applyMany, isRecording, type OpDefinition } from "../tape.ts";
 import { empty, emptySpikes, expectTensor, full, type SpikeFormat, Tensor, wordsOf } from "../tensor.ts";
 import { dense } from "./common.ts";
 import { pack } from "./elementwise.ts";
@@ -37,10 +37,8 @@ const reshapeOp: OpDefinition<{ from: Shape; to: Shape }> = {
   name: "reshape",
   forward(_ctx, [input], { from, to }) {
     const x = input as Tensor;
-    const { recipe } = x;
     // A value not made yet stays so: a neuron behind the reshape can still take it in its own pass.
-    if (recipe && lastOf(from) === lastOf(to) && to.length > 0)
-      return new Tensor(to, "f32", x.pending ? null : retain(x.storage), null, recipe.reshaped(to));
+    if (x.affine && lastOf(from) === lastOf(to) && to.length > 0) return x.handle(to);
     if (x.spikes && !spikesAlias(x.spikes, from, to)) return repack(dense("reshape", x).alias(to), x.spikes);
     return x.alias(to);
   },
@@ -265,15 +263,9 @@ const repeatOp: OpDefinition<number> = {
   forward(ctx, [input], steps) {
     const x = input as Tensor;
     const shape = [steps, ...x.shape];
-    // A leaf that wants a gradient gets it through this op alone: no layer may go past it by a handle.
-    if (x.dtype !== "f32" || (ctx.needs[0] && !x.node))
-      return stridedCopy("repeat", x, { axes: shape, strides: [0, ...stridesOf(x.shape)], offset: 0, shape });
-    // What is repeated goes on into the graph by this handle, if the next layer works on it alone.
-    const source = keep(x.recipe ? new Tensor(x.shape, "f32", x.pending ? null : retain(x.storage), null, x.recipe.retain()) : x.alias());
-    source.node = x.node;
-    source.output = x.output;
-    source.node?.take();
-    return new Tensor(shape, "f32", null, null, new Repeated(source, steps));
+    if (x.dtype !== "f32") return stridedCopy("repeat", x, { axes: shape, strides: [0, ...stridesOf(x.shape)], offset: 0, shape });
+    // A layer that works on what is repeated alone goes on into the graph by this handle.
+    return new Tensor(shape, "f32", null, null, new Repeated(keep(ctx.needs[0] ? twin(x) : x.handle()), steps));
   },
   backward(_ctx, [g]) {
     const gy = g as Tensor;
@@ -291,7 +283,12 @@ const repeatOp: OpDefinition<number> = {
 export function repeat(x: Tensor, steps: number): Tensor {
   expectTensor("repeat", "x", x);
   if (!Number.isInteger(steps) || steps < 1) wrong("repeat", "steps", "an integer of at least 1", kindOf(steps));
-  return apply(repeatOp, [x], steps);
+  return scope(() => {
+    // A leaf is reached through an op, which a layer that works on it alone finds behind its handle.
+    const y = apply(repeatOp, [isRecording() && x.requiresGrad && !x.node ? reshape(x, x.shape) : x], steps);
+    if (y.repeated) y.repeated.direct = true;
+    return y;
+  });
 }
 
 /**
@@ -299,8 +296,8 @@ export function repeat(x: Tensor, steps: number): Tensor {
  * where the layer needs the axis of steps among its `rank` own ones. For ops.
  */
 export function once(x: Tensor, rank: number, layer: (x: Tensor) => Tensor): Tensor | null {
-  const parts = x.repeated;
-  return parts && parts.x.rank >= rank ? repeat(layer(parts.x), parts.steps) : null;
+  const source = sourceOf(x);
+  return source && source.x.rank >= rank ? scope(() => repeat(layer(source.x), source.steps)) : null;
 }
 
 // ------------------------------------------------------------------------------------------ joining and cutting

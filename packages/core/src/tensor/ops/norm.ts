@@ -1,13 +1,14 @@
 /**
  * Batch, group, layer and RMS normalisation over channels-last tensors. Batch norm computes statistics and per-channel coefficients, but not
- * its product: the output is a pending `x * scale + shift` (see Recipe), which a neuron that follows reads on the fly.
+ * its product: the output is a lazy `x * scale + shift` (see Affine), which a neuron that follows reads on the fly.
  */
 
 import { checkOptions } from "../../runtime/check.ts";
-import { Recipe } from "../recipe.ts";
+import { isRecomputing } from "../checkpoint.ts";
+import { Affine } from "../lazy.ts";
 import { keep } from "../scope.ts";
 import { expectFinite, expectList, expectShape, type Shape, sameShape, show, sizeOf, wrong } from "../shape.ts";
-import { apply, isRecomputing, type OpDefinition } from "../tape.ts";
+import { apply, type OpDefinition } from "../tape.ts";
 import { empty, Tensor } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, sumRows, tilesFor } from "./common.ts";
 import { once } from "./layout.ts";
@@ -66,7 +67,7 @@ const batchNormalisation: OpDefinition<BatchNormSettings> = {
     ctx.save(input, mean, rstd, ...(gamma ? [gamma] : []));
     const parts = { x: x.alias(), scale, shift, mean, rstd };
     for (const part of Object.values(parts)) keep(part);
-    return new Tensor(input.shape, "f32", null, null, new Recipe(input.shape, { ...parts, plus: null }));
+    return new Tensor(input.shape, "f32", null, null, new Affine(input.shape, { ...parts, plus: null }));
   },
 
   backward(ctx, grads, { training, rows, c }) {

@@ -1,8 +1,9 @@
 /**
- * Values not made yet. Recipes: how a value that is cheap to make is made, `x * scale + shift` along the last axis, plus a shortcut where there is one.
+ * Lazy values, not made yet. `Affine`: `x * scale + shift` along the last axis, plus a shortcut where there is one. `Repeated`: the same at
+ * every time step.
  *
- * Batch norm gives a recipe in place of a value; a neuron that comes next follows it on the fly. And what the tape has to save it saves as
- * a recipe where there is one: `x` is saved for the norm's own gradient in any case, so that neither a normalised value nor the sum of
+ * Batch norm gives an `Affine` in place of a value; a neuron that comes next works it out on the fly. And what the tape has to save it saves
+ * so where it can: `x` is saved for the norm's own gradient in any case, so that neither a normalised value nor the sum of
  * a residual connection takes memory between forward and backward. Made again it is the same to the last bit.
  */
 import type { Storage } from "../runtime/device.ts";
@@ -11,14 +12,14 @@ import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { ELEMENT } from "../runtime/kernel-table.ts";
 import { keep } from "./scope.ts";
-import { type Shape, show, sizeOf } from "./shape.ts";
+import { type Shape, sameShape, show, sizeOf } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Most shortcuts in a row that are made again, each from the one before; the next is saved as it is. */
 const LONGEST = 4;
 
-export interface RecipeParts {
-  /** f32 [..., C]; every part is a handle that belongs to the recipe. */
+export interface AffineParts {
+  /** f32 [..., C]; every part is a handle that belongs to the value. */
   readonly x: Tensor;
   /** f32 [C]. */
   readonly scale: Tensor;
@@ -27,27 +28,27 @@ export interface RecipeParts {
   readonly mean: Tensor | null;
   readonly rstd: Tensor | null;
   /** What is added: a tensor, or how it is made. */
-  readonly plus: Tensor | Recipe | null;
+  readonly plus: Tensor | Affine | null;
 }
 
-export class Recipe {
+export class Affine {
   readonly shape: Shape;
-  readonly parts: RecipeParts;
+  readonly parts: AffineParts;
   /** Shortcuts in a row that are made. */
   readonly length: number;
   private readonly versions: readonly number[];
   private owners = 1;
 
-  constructor(shape: Shape, parts: RecipeParts) {
+  constructor(shape: Shape, parts: AffineParts) {
     this.shape = shape;
     this.parts = parts;
-    this.length = parts.plus === null ? 0 : 1 + (parts.plus instanceof Recipe ? parts.plus.length : 0);
+    this.length = parts.plus === null ? 0 : 1 + (parts.plus instanceof Affine ? parts.plus.length : 0);
     this.versions = this.tensors().map((t) => t.version);
   }
 
   private tensors(): Tensor[] {
     const { plus, ...rest } = this.parts;
-    return [...Object.values(rest), plus].filter((t): t is Tensor => t !== null && !(t instanceof Recipe));
+    return [...Object.values(rest), plus].filter((t): t is Tensor => t !== null && !(t instanceof Affine));
   }
 
   /** Nothing but `x * scale + shift` of a batch norm: what a neuron's kernels take as it is. */
@@ -63,19 +64,19 @@ export class Recipe {
   release(): void {
     if (--this.owners > 0) return;
     for (const t of this.tensors()) t.dispose();
-    if (this.parts.plus instanceof Recipe) this.parts.plus.release();
+    if (this.parts.plus instanceof Affine) this.parts.plus.release();
   }
 
-  /** The value in new memory, which is the caller's. @throws SpikeloomError when a part was changed in place since */
-  make(): Storage {
-    this.tensors().forEach((t, i) => {
-      if (t.version !== this.versions[i])
-        throw new SpikeloomError(
-          `a tensor of shape ${show(t.shape)} was changed in place while a value that follows from it was still to be made: step the optimiser after backward`,
-        );
-    });
+  /** Is a part no longer what it was? */
+  get stale(): boolean {
     const { plus } = this.parts;
-    return plus instanceof Recipe ? this.onto(plus.make(), true) : this.onto(plus?.storage ?? null);
+    return this.tensors().some((t, i) => t.version !== this.versions[i]) || (plus instanceof Affine && plus.stale);
+  }
+
+  /** The value in new memory, which is the caller's. */
+  make(): Storage {
+    const { plus } = this.parts;
+    return plus instanceof Affine ? this.onto(plus.make(), true) : this.onto(plus?.storage ?? null);
   }
 
   /** `x * scale + shift`, plus `u` where given: over `u`, or in new memory. */
@@ -92,43 +93,48 @@ export class Recipe {
 
   /** The norm's value plus `other`, f32 of the same shape, in one pass. */
   plus(other: Tensor): Storage {
-    return other.pending ? this.onto(other.pending.make(), true) : this.onto(other.storage);
+    return !other.made && other.affine ? this.onto(other.affine.make(), true) : this.onto(other.storage);
   }
 
   /** The same value under another shape of as many channels. */
-  reshaped(shape: Shape): Recipe {
+  reshaped(shape: Shape): Affine {
+    if (sameShape(shape, this.shape)) return this.retain();
     const { x, scale, shift, mean, rstd, plus } = this.parts;
-    return new Recipe(shape, {
+    return new Affine(shape, {
       x: keep(x.alias(shape)),
       scale: handle(scale),
       shift: handle(shift),
       mean: mean && handle(mean),
       rstd: rstd && handle(rstd),
-      plus: plus instanceof Recipe ? plus.reshaped(shape) : plus && keep(plus.alias(shape)),
+      plus: plus instanceof Affine ? plus.reshaped(shape) : plus && keep(plus.alias(shape)),
     });
   }
 
-  /** The recipe of that sum. */
-  followedBy(other: Tensor): Recipe {
+  /** That sum, not made. */
+  followedBy(other: Tensor): Affine {
     const { x, scale, shift } = this.parts;
-    const from = other.recipe;
+    const from = other.affine;
     const plus = from && from.length < LONGEST ? from.retain() : handle(other);
-    return new Recipe(this.shape, { x: handle(x), scale: handle(scale), shift: handle(shift), mean: null, rstd: null, plus });
+    return new Affine(this.shape, { x: handle(x), scale: handle(scale), shift: handle(shift), mean: null, rstd: null, plus });
   }
 }
 
 /**
- * A value not made yet: x at each of `steps` time steps. Direct coding shows an image T times; a layer without memory in front of the first
+ * x at each of `steps` time steps. Direct coding shows an image T times; a layer without memory in front of the first
  * neuron (convolution, linear layer, batch norm) works on x once and repeats its result, and the neuron reads it at every step.
  */
 export class Repeated {
   /** A handle that belongs to this. */
   readonly x: Tensor;
   readonly steps: number;
+  /** Is the tensor what `repeat` gave? Behind what another op returns stands that op's own gradient. */
+  direct = false;
+  private readonly version: number;
 
   constructor(x: Tensor, steps: number) {
     this.x = x;
     this.steps = steps;
+    this.version = x.version;
   }
 
   get shape(): Shape {
@@ -137,11 +143,15 @@ export class Repeated {
 
   /** As many times again, for another owner. */
   again(): Repeated {
-    return new Repeated(handle(this.x), this.steps);
+    return new Repeated(keep(this.x.handle()), this.steps);
   }
 
   release(): void {
     this.x.dispose();
+  }
+
+  get stale(): boolean {
+    return this.x.version !== this.version;
   }
 
   /** The value in new memory, which is the caller's. */
@@ -157,3 +167,33 @@ export class Repeated {
 }
 
 const handle = (t: Tensor): Tensor => keep(t.alias());
+
+export type Lazy = Affine | Repeated;
+
+/** @param trained is a backward to come? @throws SpikeloomError when what the value follows from was changed in place since */
+export function expectFresh(lazy: Lazy, trained: boolean): void {
+  if (!lazy.stale) return;
+  throw new SpikeloomError(
+    `a value of shape ${show(lazy.shape)} is still to be made from a tensor that was changed in place: ${
+      trained ? "step the optimiser after backward" : "use the value (or clone that tensor) before it is set"
+    }`,
+  );
+}
+
+/** A second handle on x, at its place in the graph. */
+export function twin(x: Tensor): Tensor {
+  const t = x.handle();
+  t.node = x.node;
+  t.output = x.output;
+  t.node?.take();
+  return t;
+}
+
+/**
+ * What t repeats, where t's gradient is that of the repetition and nothing else: then a layer may work on `x` of it in place of t. Not so for
+ * a leaf, whose own gradient is asked for, nor for what an op of another kind returned.
+ */
+export function sourceOf(t: Tensor): Repeated | null {
+  const { repeated } = t;
+  return repeated?.direct && (t.node || !t.requiresGrad) ? repeated : null;
+}

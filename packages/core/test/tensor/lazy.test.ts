@@ -1,14 +1,15 @@
 // Values that are made again instead of saved, and gradients written over what they are made from: less memory, the same bits.
 import { beforeEach, describe, expect, it } from "vitest";
-import { inTurn, Module } from "../../src/nn/index.ts";
+import { inTurn, Module, Sequential } from "../../src/nn/index.ts";
 import { device } from "../../src/runtime/engine.ts";
 import { LIF } from "../../src/spiking/index.ts";
+import { checkpoint } from "../../src/tensor/checkpoint.ts";
 import { add, clone } from "../../src/tensor/ops/elementwise.ts";
 import { reshape } from "../../src/tensor/ops/layout.ts";
 import { matmul } from "../../src/tensor/ops/matmul.ts";
 import { batchNorm } from "../../src/tensor/ops/norm.ts";
 import { keep, scope } from "../../src/tensor/scope.ts";
-import { backward, checkpoint, noGrad } from "../../src/tensor/tape.ts";
+import { backward, noGrad } from "../../src/tensor/tape.ts";
 import { full, type Tensor } from "../../src/tensor/tensor.ts";
 import { compiledDevices, draw, leakless, start } from "../gradcheck.ts";
 
@@ -114,14 +115,14 @@ describe.each(compiledDevices())("on %s", (name) => {
       const [x, other] = [draw(SHAPE, 1), draw(SHAPE, 2)];
       const [block] = blocks(1) as [Block];
       const sum = noGrad(() => add(norm(x, block), other));
-      expect(sum.recipe).toBeNull();
+      expect(sum.affine).toBeNull();
       const made = noGrad(() => norm(x, block).add(0).add(other));
       expect(sum.dataSync()).toEqual(made.dataSync());
       for (const t of Object.values(block)) t.dispose();
     }));
 });
 
-describe("a recipe", () => {
+describe("an affine value", () => {
   beforeEach(() => start("reference"));
 
   it("goes through a reshape that keeps the channels", () =>
@@ -129,7 +130,7 @@ describe("a recipe", () => {
       const x = parameter(draw([4, 6, 3], 1));
       const sum = add(batchNorm(x, null, null, null, null, { training: true }), draw([4, 6, 3], 2));
       const flat = reshape(sum, [24, 3]);
-      expect(flat.recipe?.parts.x.shape).toEqual([24, 3]);
+      expect(flat.affine?.parts.x.shape).toEqual([24, 3]);
       expect(flat.storage).toBe(sum.storage);
       x.dispose();
     }));
@@ -140,11 +141,28 @@ describe("a recipe", () => {
       const values = x.mul(1);
       const z = batchNorm(values, null, null, null, null, { training: true });
       values.set(new Array(12).fill(0));
-      expect(() => z.dataSync()).toThrow(/changed in place/);
+      const mend = /was changed in place: step the optimiser after backward/;
+      expect(() => z.dataSync()).toThrow(mend);
+      // Nor does another op take it unmade.
+      expect(() => z.add(full([4, 3], 1))).toThrow(mend);
+      expect(() => full([4, 3], 1).add(z)).toThrow(mend);
+      expect(() => z.reshape([2, 2, 3])).toThrow(mend);
+      expect(() => neuron().forward(z.reshape([4, 1, 3]))).toThrow(mend);
+      const still = draw([4, 2, 3], 2);
+      const alone = batchNorm(still, null, null, null, null, { training: true });
+      still.set(new Array(24).fill(0));
+      expect(() => neuron().forward(alone)).toThrow(/use the value \(or clone that tensor\) before it is set/);
+      // One that is in memory has its value; only how it was made is forgotten.
+      const source = x.mul(1);
+      const made = batchNorm(source, null, null, null, null, { training: true });
+      const before = made.dataSync();
+      source.set(new Array(12).fill(0));
+      expect(made.affine).toBeNull();
+      expect(made.add(0).dataSync()).toEqual(before);
       const sum = add(batchNorm(x.mul(1), null, null, null, null, { training: true }), full([4, 3], 1));
-      expect(sum.recipe).not.toBeNull();
+      expect(sum.affine).not.toBeNull();
       sum.set(new Array(12).fill(0));
-      expect(sum.recipe).toBeNull();
+      expect(sum.affine).toBeNull();
       x.dispose();
     }));
 });
@@ -152,10 +170,10 @@ describe("a recipe", () => {
 describe("inTurn", () => {
   beforeEach(() => start("reference"));
 
+  const seen = new Map<Module, Tensor>();
   class Grow extends Module {
-    readonly seen: Tensor[] = [];
     forward(x: Tensor): Tensor {
-      this.seen.push(x);
+      seen.set(this, x);
       return x.add(1);
     }
   }
@@ -171,8 +189,70 @@ describe("inTurn", () => {
       const x = full([2], 0);
       const y = inTurn([new Pass(), a, new Pass(), b, c], x);
       expect([...y.dataSync()]).toEqual([3, 3]);
-      expect(a.seen[0]).toBe(x);
-      expect([a, b, c].map((m) => m.seen[0]?.disposed)).toEqual([false, true, true]);
+      expect(seen.get(a)).toBe(x);
+      expect([a, b, c].map((m) => seen.get(m)?.disposed)).toEqual([false, true, true]);
       expect(inTurn([], x)).toBe(x);
     }));
+
+  it("leaves what a module holds for another one", () => {
+    type Held = { tensor?: Tensor; list: Tensor[]; map: Map<string, Tensor>; set: Set<Tensor>; record: { x?: Tensor } };
+    const ways: Record<string, [(by: Held, x: Tensor) => void, (by: Held) => Tensor | undefined]> = {
+      field: [
+        (by, x) => {
+          by.tensor = x;
+        },
+        (by) => by.tensor,
+      ],
+      list: [(by, x) => by.list.push(x), (by) => by.list[0]],
+      map: [(by, x) => by.map.set("x", x), (by) => by.map.get("x")],
+      set: [(by, x) => by.set.add(x), (by) => [...by.set][0]],
+      record: [
+        (by, x) => {
+          by.record.x = x;
+        },
+        (by) => by.record.x,
+      ],
+    };
+    for (const [hold, read] of Object.values(ways))
+      leakless(() => {
+        class Save extends Module implements Held {
+          tensor?: Tensor;
+          list: Tensor[] = [];
+          map = new Map<string, Tensor>();
+          set = new Set<Tensor>();
+          record: { x?: Tensor } = {};
+          forward(x: Tensor): Tensor {
+            hold(this, x);
+            return x.mul(2);
+          }
+        }
+        const inner = new Save();
+        const use = new (class extends Module {
+          forward(x: Tensor): Tensor {
+            return x.add(read(inner) as Tensor);
+          }
+        })();
+        // Held by a part of a part, after it was handed on.
+        const net = new Sequential(new Grow(), new Pass(), new Sequential(inner), new Grow(), use);
+        expect([...net.forward(full([2], 1)).dataSync()]).toEqual([7, 7]);
+      });
+  });
+
+  it("tells what to do about a result that was freed", () => {
+    let hidden: Tensor | undefined;
+    const save = new (class extends Module {
+      forward(x: Tensor): Tensor {
+        hidden = x;
+        return x.mul(2);
+      }
+    })();
+    const use = new (class extends Module {
+      forward(x: Tensor): Tensor {
+        return x.add(hidden as Tensor);
+      }
+    })();
+    expect(() => scope(() => inTurn([new Grow(), save, use], full([2], 0)))).toThrow(
+      /after it was freed: .*keep\(\) it where it is stored/,
+    );
+  });
 });
