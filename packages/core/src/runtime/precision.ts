@@ -7,9 +7,9 @@ import { kindOf } from "./check.ts";
 import { nearest, SpikeloomError } from "./error.ts";
 
 /** Name -> bf16 terms of a float32 operand, the default first. */
-export const MATMUL_TERMS = { highest: 3, high: 2, medium: 1 } as const;
+export const MATMUL_TERMS: Readonly<Record<MatmulPrecision, number>> = { highest: 3, high: 2, medium: 1 };
 
-export type MatmulPrecision = keyof typeof MATMUL_TERMS;
+export type MatmulPrecision = "highest" | "high" | "medium";
 
 let precision: MatmulPrecision = "highest";
 

@@ -19,7 +19,7 @@ import { spikeStats } from "../tensor/ops/spikes.ts";
 import { scope } from "../tensor/scope.ts";
 import { noGrad } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { NOTHING, type Notes, readCheckpoint, type Totals, writeCheckpoint } from "./checkpoint.ts";
+import { NOTHING, readCheckpoint, type Totals, writeCheckpoint } from "./checkpoint.ts";
 import { type Evaluation, evaluate } from "./evaluate.ts";
 import { type ClassificationLoss, classificationLoss } from "./losses.ts";
 import { pause } from "./pause.ts";
@@ -295,7 +295,7 @@ export class Trainer {
    * Everything a resumed run needs, as the bytes of one safetensors file. Not to be called inside a step.
    * @param notes go into the file's metadata, for whoever reads it
    */
-  checkpoint(notes: Notes = {}): Uint8Array {
+  checkpoint(notes: Readonly<Record<string, string>> = {}): Uint8Array {
     return writeCheckpoint(this.options, { step: this.step, testing: this.testing, totals: this.totals }, notes);
   }
 
