@@ -9,7 +9,16 @@ import { energy as picojoules } from "../report/format.ts";
 import { BOARD, FILES, RunFolder } from "../run-folder.ts";
 import { weightNotes, weightsFile, writeReport } from "../run-report.ts";
 import { type SampleWorkers, startWorkers, workerCount } from "../sample-workers.ts";
-import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, type SessionData, startEngine } from "../session.ts";
+import {
+  buildModel,
+  buildTrainer,
+  type EngineChoice,
+  engineWarnings,
+  knownNames,
+  loadData,
+  type SessionData,
+  startEngine,
+} from "../session.ts";
 import { EventWriter, logEvents } from "../tensorboard.ts";
 
 /** What asks a training to save and stop: Ctrl-C, a service manager, a closed terminal. */
@@ -103,7 +112,7 @@ async function trainIn(
     `${recipe.name}: ${recipe.model.name}; ${recipe.data.name}, ${set.train.length.toLocaleString("en")} training and ${set.test.length.toLocaleString("en")} test images; ${engine.device} (${engine.isa}), ${engine.threads} thread${engine.threads > 1 ? "s" : ""}, seed ${engine.seed}; ${folder.path}`,
   );
   if (memory) progress.note(memoryLine(memory));
-  for (const warning of recipeWarnings(recipe)) progress.note(`warning: ${warning}`);
+  for (const warning of [...recipeWarnings(recipe), ...engineWarnings(engine)]) progress.note(`warning: ${warning}`);
   if (trainer.epochsDone >= recipeEpochs(recipe))
     progress.note(
       `this run was finished already, after ${trainer.epochsDone} epoch${trainer.epochsDone > 1 ? "s" : ""}: nothing is trained, its results are made again. To go on: --set train.epochs=${2 * recipe.train.epochs}`,
