@@ -1,6 +1,6 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { join } from "node:path";
-import { type EngineInfo, SpikeloomError, train } from "spikeloom";
+import { type EngineInfo, FormatError, SpikeloomError, train } from "spikeloom";
 import { checkMemory, memoryBudget, memoryLine } from "../memory.ts";
 import { checkProfileFile, createProfile, PROFILE_STEPS, type ProfileSteps, profileText } from "../profile.ts";
 import { createProgress } from "../progress.ts";
@@ -197,7 +197,7 @@ async function trainIn(
       profile?.begin();
     }
   } catch (error) {
-    if (!(interrupted && error === stop.signal.reason)) throw error;
+    if (!(interrupted && error === stop.signal.reason)) throw withWayOn(error, folder);
   } finally {
     profile?.skip();
     progress.done();
@@ -215,7 +215,9 @@ async function trainIn(
     board.close();
     await folder.write("weights", weightsFile(recipe, set, shipped.stateDict()));
     const report = () => writeReport(folder, recipe, engine, set, built, lastTest);
-    const { test, energy, warnings } = await (ema ? ema.swapped(report) : report());
+    const { test, energy, warnings } = await (ema ? ema.swapped(report) : report()).catch((error: unknown) => {
+      throw withWayOn(error, folder);
+    });
     const done = {
       type: "done",
       run: folder.path,
@@ -271,6 +273,15 @@ async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions)
   recipe.seed = seed ?? recipe.seed;
   const named = out ?? recipe.out;
   return { folder: named === undefined ? unused(join("runs", recipe.name)) : new RunFolder(named), recipe };
+}
+
+/** A damaged file of the data stops a run, which may go on: but only with as many samples as it began with. */
+function withWayOn(error: unknown, { path }: RunFolder): unknown {
+  if (!(error instanceof FormatError)) return error;
+  return new FormatError(
+    `${error.message.replace(/\.$/, "")}. With the file replaced this run goes on (spikeloom train --resume ${path}); with it removed the data set is another, which needs a new run`,
+    { cause: error },
+  );
 }
 
 /** The folder of that name, or with the first number behind it, that holds no run yet. */
