@@ -52,11 +52,20 @@ export async function buildWasm(folder: string): Promise<Uint8Array> {
   const keep = (bytes: Uint8Array | null) => {
     if (bytes) messages.push(decoder.decode(bytes, { stream: true }));
   };
+  // The compiler is unpacked first, by itself: where compiling does it, every few percent are printed and read like a download.
+  let unpacked = "nothing of it";
+  const fetchProgress = ({ doneLength, totalLength }: { doneLength: number; totalLength: number }) => {
+    unpacked = `${doneLength} of ${totalLength} bytes`;
+  };
+  try {
+    await runClang(undefined, {}, { fetchProgress });
+  } catch (error) {
+    throw new Error(`the WebAssembly compiler could not be read (${unpacked}): ${(error as Error).message}`, { cause: error });
+  }
   try {
     const tree = (await runClang(["clang++", ...FLAGS, "-o", "kernels.wasm", "wasm.cpp", "kernels.cpp"], files, {
       stdout: keep,
       stderr: keep,
-      fetchProgress: () => {},
     })) as Record<string, Uint8Array>;
     const text = messages.join("").trim();
     if (text) console.error(text);

@@ -48,7 +48,7 @@ export async function readImage(path: string, label = 0): Promise<data.Sample> {
         cause: error,
       });
     throw new FormatError(
-      `${path}: expected an image (JPEG, PNG, WebP, GIF, TIFF or AVIF), found something else or a damaged one (${reason}). Open it in a viewer; convert, download or remove it.`,
+      `${path}: expected an image (JPEG, PNG, WebP, GIF, TIFF or AVIF), found something else or a damaged one (${reason}). Open it in a viewer; convert it, or download it again.`,
       { cause: error },
     );
   }

@@ -2,7 +2,7 @@
 import { appendFileSync, existsSync, rmSync } from "node:fs";
 import { dirname, extname } from "node:path";
 import { type EngineInfo, measure, SpikeloomError } from "spikeloom";
-import { makeFolder, writeFileAtomic } from "./files.ts";
+import { writeFileAtomic } from "./files.ts";
 import { bytes, percent } from "./report/format.ts";
 import { table } from "./table.ts";
 
@@ -36,6 +36,10 @@ export interface ProfileResult {
   stepMs: number;
   /** The slowest kernels. */
   kernels: measure.KernelTime[];
+  /** All other kernels together: how many, and their calls, milliseconds (of all steps), share and bytes. */
+  others: Pick<measure.KernelTime, "calls" | "ms" | "share" | "bytes"> & { kernels: number };
+  /** What is no kernel (TypeScript, allocation, reading the data): milliseconds of all steps, and its share. */
+  outside: { ms: number; share: number };
 }
 
 /** `3..12`, or one number; undefined for anything else. */
@@ -55,9 +59,11 @@ export function checkProfileFile(file: string): void {
     throw new SpikeloomError(
       `--profile: the trace is a .json file, found "${file}". Give the recipe before --profile, or write --profile=FILE.json`,
     );
+  // A folder that is not there may be a misspelt one.
+  if (!existsSync(dirname(file)))
+    throw new SpikeloomError(`--profile: cannot write ${file}: there is no folder ${dirname(file)}. Make it, or choose another file`);
   const there = existsSync(file);
   try {
-    makeFolder(dirname(file));
     appendFileSync(file, "");
     if (!there) rmSync(file);
   } catch (error) {
@@ -90,22 +96,38 @@ export function createProfile(file: string, { first, last }: ProfileSteps, engin
         const { device, isa, threads } = engine;
         await writeFileAtomic(file, recorder.trace({ device, isa, threads }));
       }
-      return { file: count ? file : null, steps: count, stepMs: count ? ms / count : 0, kernels: kernels.slice(0, TOP) };
+      const rest = kernels.slice(TOP);
+      const sum = (key: "calls" | "ms" | "share" | "bytes", of = rest) => of.reduce((total, k) => total + k[key], 0);
+      const outside = ms - sum("ms", kernels);
+      return {
+        file: count ? file : null,
+        steps: count,
+        stepMs: count ? ms / count : 0,
+        kernels: kernels.slice(0, TOP),
+        others: { kernels: rest.length, calls: sum("calls"), ms: sum("ms"), share: sum("share"), bytes: sum("bytes") },
+        outside: { ms: outside, share: count ? outside / ms : 0 },
+      };
     },
   };
 }
 
 /** The result for people. */
-export function profileText({ file, steps, stepMs, kernels }: ProfileResult, { first }: ProfileSteps): string {
+export function profileText({ file, steps, stepMs, kernels, others, outside }: ProfileResult, { first }: ProfileSteps): string {
   if (file === null) return `profile: the run ended before step ${first}; nothing was recorded (--profile-steps chooses the steps)`;
+  type Row = Pick<measure.KernelTime, "kernel" | "ms" | "share"> & Partial<measure.KernelTime>;
   const columns = [
-    { head: "kernel", cell: (k: measure.KernelTime) => k.kernel },
-    { head: "shape", cell: (k: measure.KernelTime) => k.shape },
-    { head: "implementation", cell: (k: measure.KernelTime) => k.implementation },
-    { head: "calls", right: true, cell: (k: measure.KernelTime) => String(Math.round(k.calls / steps)) },
-    { head: "ms", right: true, cell: (k: measure.KernelTime) => (k.ms / steps).toFixed(2) },
-    { head: "share", right: true, cell: (k: measure.KernelTime) => percent(k.share, 1) },
-    { head: "bytes/s", right: true, cell: (k: measure.KernelTime) => (k.ms > 0 ? bytes((1000 * k.bytes) / k.ms) : "") },
+    { head: "kernel", cell: (k: Row) => k.kernel },
+    { head: "shape", cell: (k: Row) => k.shape ?? "" },
+    { head: "implementation", cell: (k: Row) => k.implementation ?? "" },
+    { head: "calls", right: true, cell: (k: Row) => (k.calls === undefined ? "" : String(Math.round(k.calls / steps))) },
+    { head: "ms", right: true, cell: (k: Row) => (k.ms / steps).toFixed(2) },
+    { head: "share", right: true, cell: (k: Row) => percent(k.share, 1) },
+    { head: "bytes/s", right: true, cell: (k: Row) => (k.bytes !== undefined && k.ms > 0 ? bytes((1000 * k.bytes) / k.ms) : "") },
   ];
-  return `${table(columns, kernels)}\nprofile of ${steps} step${steps === 1 ? "" : "s"} of ${stepMs.toFixed(1)} ms; calls and ms are of one step  ${file} (open it in https://ui.perfetto.dev or chrome://tracing)`;
+  const rows: Row[] = [
+    ...kernels,
+    ...(others.kernels ? [{ ...others, kernel: `${others.kernels} other${others.kernels > 1 ? "s" : ""}` }] : []),
+    { ...outside, kernel: "outside kernels" },
+  ];
+  return `${table(columns, rows)}\nprofile of ${steps} step${steps === 1 ? "" : "s"} of ${stepMs.toFixed(1)} ms; calls and ms are of one step  ${file} (open it in https://ui.perfetto.dev or chrome://tracing)`;
 }

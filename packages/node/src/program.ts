@@ -9,6 +9,7 @@ import type { SortKey } from "./commands/runs.ts";
 import { diskError } from "./files.ts";
 import { type ProfileSteps, parseSteps } from "./profile.ts";
 import { durationSeconds } from "./recipe.ts";
+import { variablesHelp } from "./variables.ts";
 import { versions } from "./versions.ts";
 
 const COMMANDS = {
@@ -150,8 +151,8 @@ Examples:
   $ spikeloom eval runs/mnist
   $ spikeloom models
 
-Variables: SPIKELOOM_DEVICE, SPIKELOOM_THREADS and SPIKELOOM_ISA force the device, its threads and the instruction set;
-SPIKELOOM_NATIVE is the path of a native addon; SPIKELOOM_DEBUG=1 prints the stack of an error.`,
+Variables:
+${variablesHelp()}`,
     );
 
   engine(root.command("train"))

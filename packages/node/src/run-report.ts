@@ -47,8 +47,10 @@ export async function writeReport(
   const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set)));
   const inspection = await inspect({ model, system, config, loader: testLoader(recipe, set), set });
   const { rates, samples, energy, presets, memory } = inspection;
-  const losses = folder.events().flatMap((e) => (e.type === "step" && typeof e.loss === "number" ? [e.loss] : []));
-  const warnings = [...learningWarnings({ losses, test, firingRate: meanRate(rates) }), ...recipeWarnings(recipe)];
+  const steps = folder.events().filter((e) => e.type === "step") as unknown as LoggedStep[];
+  const losses = steps.flatMap(({ loss }) => (typeof loss === "number" ? [loss] : []));
+  const updates = steps.filter(({ batch, batches }) => batch % recipe.train.accumulate === 0 || batch === batches).length;
+  const warnings = [...learningWarnings({ losses, updates, test, firingRate: meanRate(rates) }), ...recipeWarnings(recipe)];
   const report: ReportData = {
     name: recipe.name,
     summary: { ...summary(recipe, engine, model, test, inspection, folder), warnings },

@@ -24,6 +24,14 @@ export async function startEngine({ device, threads, seed }: EngineChoice, recip
   });
 }
 
+/** Settings that do nothing on this device, in words. Their user believes that they do. */
+export function engineWarnings({ device, isa, matmulPrecision }: EngineInfo): string[] {
+  if (matmulPrecision === "highest" || isa === "amx") return [];
+  return [
+    `matmulPrecision ${matmulPrecision} has no effect on ${device} (${isa}), which has no matrix units: products are as exact as ever`,
+  ];
+}
+
 /** What `loadRecipe` asks of models and data sets. */
 export const knownNames: KnownNames = {
   models: () => [...models.modelNames(), ...models.systems.map((s) => s.name)],

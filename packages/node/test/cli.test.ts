@@ -1,8 +1,12 @@
 /** The command line: what reaches the commands, help, and how errors are told. */
 
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { FormatError, SpikeloomError } from "spikeloom";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { type CommandLoaders, main } from "../src/program.ts";
+import { unknownVariable, VARIABLES } from "../src/variables.ts";
 
 const NAMES = ["train", "eval", "measure", "models", "run", "info", "native"] as const;
 
@@ -96,7 +100,32 @@ describe("help", () => {
     const { code, out } = await spikeloom(["--help"]);
     expect(code).toBe(0);
     for (const name of NAMES) expect(out).toMatch(new RegExp(`^ {2}${name}\\b`, "m"));
+    for (const variable of Object.keys(VARIABLES)) expect(out).toMatch(new RegExp(`^ {2}${variable} {2}`, "m"));
     expect((await spikeloom(["--version"])).out).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe("variables", () => {
+  const root = fileURLToPath(new URL("../../..", import.meta.url));
+  const sources = (folder: string): string[] =>
+    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".ts"))
+      .map((name) => readFileSync(join(root, folder, name), "utf8"));
+
+  it("are all those that the sources and the build read, and both READMEs name each", () => {
+    const read = [...sources("packages/core/src/runtime"), ...sources("packages/node/src"), ...sources("scripts")];
+    const named = new Set(read.flatMap((text) => text.match(/\bSPIKELOOM_[A-Z_]*[A-Z]\b/g) ?? []));
+    expect([...named].sort()).toEqual(Object.keys(VARIABLES).sort());
+    for (const file of ["README.md", "packages/node/README.md"]) {
+      const text = readFileSync(join(root, file), "utf8");
+      for (const name of named) expect(text, file).toContain(`| \`${name}\``);
+    }
+  });
+
+  it("that are misspelt are told, with the one that was meant", () => {
+    expect(unknownVariable("SPIKELOOM_THREADS")).toBeUndefined();
+    expect(unknownVariable("SPIKELOOM_THREADZ")).toBe("unknown, did you mean SPIKELOOM_THREADS?");
+    expect(unknownVariable("SPIKELOOM_QUX")).toBe("unknown");
   });
 });
 

@@ -100,11 +100,19 @@ describe("train", () => {
 
   it("says of a run that diverged and stayed finite that it did not learn: at its end, in the summary and in the report", async () => {
     const out = join(folder(), "run");
-    const wild = ["--set", "train.optimizer={ name: sgd, lr: 1e4 }", "--set", "train.schedule={ name: constant, warmupLr: 1 }"];
+    const wild = [
+      "--set",
+      "train.optimizer={ name: sgd, lr: 1e4 }",
+      "--set",
+      "train.schedule={ name: constant, warmupLr: 1 }",
+      "--set",
+      "matmulPrecision=medium",
+    ];
     const { code, out: text, err } = await spikeloom("train", recipe, "--out", out, ...wild);
     expect(code, err).toBe(0);
     expect(text).toMatch(/\nwarning: the training did not learn: the training loss ended at .* and began at 2\.\d+; the test accuracy/);
-    // Before the first step: a key that does nothing.
+    // Before the first step: keys that do nothing.
+    expect(err).toMatch(/warning: matmulPrecision medium has no effect on wasm \(simd128\)/);
     expect(err).toMatch(/warning: .*tiny\.yml: --set: train\.schedule\.warmupLr has no effect/);
     const { warnings } = JSON.parse(fileBytes(out, "summary.json").toString());
     expect(warnings).toEqual([
@@ -345,6 +353,18 @@ describe("info", () => {
     const text = await succeeds("info");
     expect(text).toMatch(/^device {4}reference \(float64\)/);
     expect(text).toContain("variable  SPIKELOOM_DEVICE=reference");
+    expect(text).not.toContain("unknown");
+    vi.stubEnv("SPIKELOOM_THREADZ", "2");
+    vi.stubEnv("SPIKELOOM_MATMUL_PRECISION", "medium");
+    const odd = await succeeds("info");
+    expect(odd).toContain("variable  SPIKELOOM_THREADZ=2  (unknown, did you mean SPIKELOOM_THREADS?)");
+    expect(odd).toContain("variable  SPIKELOOM_MATMUL_PRECISION=medium\n");
+    expect(odd).toContain("warning   matmulPrecision medium has no effect on reference (float64)");
+    expect(JSON.parse(await succeeds("info", "--json")).warnings).toEqual([
+      "SPIKELOOM_THREADZ: unknown, did you mean SPIKELOOM_THREADS?",
+      expect.stringContaining("has no effect on reference (float64)"),
+    ]);
+    vi.stubEnv("SPIKELOOM_MATMUL_PRECISION", "highest");
     vi.stubEnv("SPIKELOOM_NATIVE", "nowhere.node");
     expect(await succeeds("info")).toContain("native    SPIKELOOM_NATIVE: there is no file nowhere.node");
     vi.stubEnv("SPIKELOOM_NATIVE", "");

@@ -44,6 +44,11 @@ describe("train --profile", () => {
     const table = err.slice(err.indexOf("kernel "));
     expect(table.split("\n").slice(0, 2).join("\n")).toMatch(/^kernel +shape +implementation +calls +ms +share +bytes\/s\n-+/);
     expect(table).toMatch(/\n\S+ .* \d+\.\d\d +\d+\.\d % +[\d.]+ [KMG]iB\n/);
+    // With the other kernels and what is no kernel the shares are the whole, but for their rounding.
+    expect(table).toMatch(/\n\d+ others .*\noutside kernels +\d+\.\d\d +\d+\.\d %\nprofile/);
+    const shares = [...table.matchAll(/ (\d+\.\d) %/g)].map(([, share]) => Number(share));
+    expect(shares.length).toBe(12);
+    expect(Math.abs(shares.reduce((a, b) => a + b) - 100)).toBeLessThanOrEqual(0.6);
     expect(table).toContain("profile of 2 steps of ");
     for (const name of ["model.safetensors", "best.safetensors"])
       expect(readFileSync(join(out, name)).equals(readFileSync(join(plain, name))), name).toBe(true);
@@ -51,7 +56,7 @@ describe("train --profile", () => {
   });
 
   it("writes to a file, with --json as an event; a run that ends too early says so and leaves no file", async () => {
-    const file = join(folder(), "new", "profile.json");
+    const file = join(folder(), "profile.json");
     const out = join(folder(), "run");
     const first = await spikeloom("train", recipe, "--out", out, `--profile=${file}`, "--profile-steps=2", "--json");
     expect(first.code).toBe(0);
@@ -62,6 +67,9 @@ describe("train --profile", () => {
       .find((e) => e.type === "profile");
     expect(event).toMatchObject({ file, steps: 1, stepMs: expect.any(Number) });
     expect(event.kernels.length).toBe(10);
+    expect(event.others.kernels).toBeGreaterThan(0);
+    const parts = [...event.kernels, event.others, event.outside].map(({ share }: { share: number }) => share);
+    expect(parts.reduce((a, b) => a + b)).toBeCloseTo(1, 9);
     expect(
       events(file)
         .filter((e) => e.cat === "step")
@@ -84,6 +92,11 @@ describe("train --profile", () => {
     const place = join(folder(), "folder.json");
     mkdirSync(place);
     expect(await train(recipe, "--profile", place)).toMatch(/--profile: cannot write .*folder\.json/);
+    const nowhere = join(folder(), "nonexist");
+    expect(await train(recipe, "--profile", join(nowhere, "dir", "tr.json"))).toContain(
+      `--profile: cannot write ${join(nowhere, "dir", "tr.json")}: there is no folder ${join(nowhere, "dir")}. Make it, or choose another file`,
+    );
+    expect(existsSync(nowhere)).toBe(false);
     for (const wrong of ["0", "5..4", "a", "1..", "-3"]) {
       const { code, err } = await spikeloom("train", recipe, "--out", out, "--profile", `--profile-steps=${wrong}`);
       expect(code).not.toBe(0);

@@ -1,5 +1,5 @@
 /** Samples from workers are those of the trainer's thread, whatever their number; their errors name the sample; they end with the run. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import sharp from "sharp";
 import { data, FormatError, init, SpikeloomError } from "spikeloom";
@@ -9,7 +9,7 @@ import { parseRecipe, type Recipe } from "../src/recipe.ts";
 import { type SampleWorkers, startWorkers, workerCount } from "../src/sample-workers.ts";
 import { loadSplits, type Splits, trainTransforms } from "../src/samples.ts";
 import { buildModel, buildTrainer, loadData, testLoader } from "../src/session.ts";
-import { child, folder, smallMnist } from "./support.ts";
+import { child, fails, folder, smallMnist, succeeds } from "./support.ts";
 
 let images: string;
 
@@ -172,3 +172,28 @@ it("a run with workers stops at Ctrl-C, ends by itself, and gives the weights of
   expect(alone.code, alone.err).toBe(0);
   expect(readFileSync(join(stopped, "model.safetensors")).equals(readFileSync(join(whole, "model.safetensors")))).toBe(true);
 });
+
+it.each(["0", "1"])(
+  "a damaged file stops a run, which goes on when it is replaced and not when it is removed (workers: %s)",
+  async (workers) => {
+    const dir = folder();
+    cpSync(images, dir, { recursive: true });
+    const file = join(dir, "train", "dog", "5.png");
+    const whole = readFileSync(file);
+    writeFileSync(file, whole.subarray(0, 200));
+    const recipe = join(folder(), "r.yml");
+    writeFileSync(recipe, yaml(dir, 1));
+    const run = join(folder(), "run");
+    const message = await fails("train", recipe, "--out", run, "--workers", workers);
+    expect(message).toContain(`${file}: expected an image`);
+    expect(message).toContain(
+      `Open it in a viewer; convert it, or download it again. With the file replaced this run goes on (spikeloom train --resume ${run}); with it removed the data set is another, which needs a new run`,
+    );
+    rmSync(file);
+    expect(await fails("train", "--resume", run, "--workers", workers)).toContain(
+      "last.safetensors: the data set has 23 samples now, 24 when the run began: put the files back, or start a new run",
+    );
+    writeFileSync(file, whole);
+    expect(await succeeds("train", "--resume", run, "--workers", workers, "--json")).toContain('"type":"done"');
+  },
+);

@@ -197,7 +197,11 @@ export class Loader implements AsyncIterable<Batch> {
    */
   restore(state: LoaderState): void {
     const own = this.state();
-    for (const key of ["samples", "batchSize", "dropLast"] as const) {
+    if (state.samples !== own.samples)
+      throw new SpikeloomError(
+        `the data set has ${own.samples} samples now, ${state.samples} when the run began: put the files back, or start a new run.`,
+      );
+    for (const key of ["batchSize", "dropLast"] as const) {
       if (state[key] !== own[key])
         throw new SpikeloomError(
           `Loader state: expected ${key} ${own[key]}, found ${state[key]}. Resume with the data and batch size of the run.`,

@@ -156,6 +156,11 @@ export function readCheckpoint(
   const before = { loader: loader.state(), model: model.stateDict(), ema: ema?.stateDict(), updates: ema?.updates };
   try {
     loader.restore(state.loader);
+  } catch (error) {
+    // It may well be this run's: only its data changed.
+    throw error instanceof SpikeloomError ? new SpikeloomError(`${name}: ${error.message}`, { cause: error }) : error;
+  }
+  try {
     model.loadStateDict(part("model.") as State);
     ema?.loadStateDict(part("ema.") as State, state.emaUpdates ?? 0);
     optimizer.loadState(new Map([...part("optimizer.")].map(([key, a]) => [key, { shape: a.shape, data: toFloat64(a) }])), state.updates);

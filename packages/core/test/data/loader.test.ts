@@ -333,7 +333,7 @@ describe("state and restore", () => {
     const state = loader.state();
     const wrong: [Partial<LoaderState>, string][] = [
       [{ batchSize: 8 }, "expected batchSize 4, found 8"],
-      [{ samples: 11 }, "expected samples 10, found 11"],
+      [{ samples: 11 }, "the data set has 10 samples now, 11 when the run began: put the files back, or start a new run"],
       [{ dropLast: true }, "expected dropLast false, found true"],
       [{ batch: 4 }, "a batch of 0 to 3, found 0 and 4"],
       [{ epoch: -1 }, "found -1 and 0"],

@@ -2,7 +2,8 @@
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { addonIsas, addonTarget, findAddon } from "../addon.ts";
 import { bytes } from "../report/format.ts";
-import { type EngineChoice, startEngine } from "../session.ts";
+import { type EngineChoice, engineWarnings, startEngine } from "../session.ts";
+import { unknownVariable } from "../variables.ts";
 import { versions } from "../versions.ts";
 
 export interface InfoOptions extends EngineChoice {
@@ -11,6 +12,7 @@ export interface InfoOptions extends EngineChoice {
 
 export async function run({ json, ...choice }: InfoOptions): Promise<void> {
   const engine = await startEngine(choice);
+  const variables = Object.entries(process.env).filter(([name]) => name.startsWith("SPIKELOOM_"));
   const info = {
     device: engine.device,
     isa: engine.isa,
@@ -22,7 +24,14 @@ export async function run({ json, ...choice }: InfoOptions): Promise<void> {
     processor: cpus()[0]?.model.trim() ?? "unknown",
     processors: availableParallelism(),
     memoryBytes: totalmem(),
-    variables: Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith("SPIKELOOM_"))),
+    variables: Object.fromEntries(variables),
+    warnings: [
+      ...variables.flatMap(([name]) => {
+        const problem = unknownVariable(name);
+        return problem ? [`${name}: ${problem}`] : [];
+      }),
+      ...engineWarnings(engine),
+    ],
   };
   if (json) {
     console.log(JSON.stringify(info, null, 2));
@@ -39,7 +48,11 @@ export async function run({ json, ...choice }: InfoOptions): Promise<void> {
         .join(", "),
     ],
     ["platform", `${info.platform}, ${info.processors} x ${info.processor}, ${bytes(info.memoryBytes)}`],
-    ...Object.entries(info.variables).map(([name, value]): [string, string] => ["variable", `${name}=${value}`]),
+    ...Object.entries(info.variables).map(([name, value]): [string, string] => {
+      const problem = unknownVariable(name);
+      return ["variable", `${name}=${value}${problem ? `  (${problem})` : ""}`];
+    }),
+    ...engineWarnings(engine).map((warning): [string, string] => ["warning", warning]),
   ];
   for (const [name, value] of rows) console.log(`${name.padEnd(9)} ${value}`);
 }

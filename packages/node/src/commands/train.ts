@@ -1,6 +1,6 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { join } from "node:path";
-import { type EngineInfo, SpikeloomError, train } from "spikeloom";
+import { type EngineInfo, FormatError, SpikeloomError, train } from "spikeloom";
 import { checkMemory, memoryBudget, memoryLine } from "../memory.ts";
 import { checkProfileFile, createProfile, PROFILE_STEPS, type ProfileSteps, profileText } from "../profile.ts";
 import { createProgress } from "../progress.ts";
@@ -9,7 +9,16 @@ import { energy as picojoules } from "../report/format.ts";
 import { BOARD, FILES, RunFolder } from "../run-folder.ts";
 import { weightNotes, weightsFile, writeReport } from "../run-report.ts";
 import { type SampleWorkers, startWorkers, workerCount } from "../sample-workers.ts";
-import { buildModel, buildTrainer, type EngineChoice, knownNames, loadData, type SessionData, startEngine } from "../session.ts";
+import {
+  buildModel,
+  buildTrainer,
+  type EngineChoice,
+  engineWarnings,
+  knownNames,
+  loadData,
+  type SessionData,
+  startEngine,
+} from "../session.ts";
 import { EventWriter, logEvents } from "../tensorboard.ts";
 
 /** What asks a training to save and stop: Ctrl-C, a service manager, a closed terminal. */
@@ -103,7 +112,7 @@ async function trainIn(
     `${recipe.name}: ${recipe.model.name}; ${recipe.data.name}, ${set.train.length.toLocaleString("en")} training and ${set.test.length.toLocaleString("en")} test images; ${engine.device} (${engine.isa}), ${engine.threads} thread${engine.threads > 1 ? "s" : ""}, seed ${engine.seed}; ${folder.path}`,
   );
   if (memory) progress.note(memoryLine(memory));
-  for (const warning of recipeWarnings(recipe)) progress.note(`warning: ${warning}`);
+  for (const warning of [...recipeWarnings(recipe), ...engineWarnings(engine)]) progress.note(`warning: ${warning}`);
   if (trainer.epochsDone >= recipeEpochs(recipe))
     progress.note(
       `this run was finished already, after ${trainer.epochsDone} epoch${trainer.epochsDone > 1 ? "s" : ""}: nothing is trained, its results are made again. To go on: --set train.epochs=${2 * recipe.train.epochs}`,
@@ -188,7 +197,7 @@ async function trainIn(
       profile?.begin();
     }
   } catch (error) {
-    if (!(interrupted && error === stop.signal.reason)) throw error;
+    if (!(interrupted && error === stop.signal.reason)) throw withWayOn(error, folder);
   } finally {
     profile?.skip();
     progress.done();
@@ -206,7 +215,9 @@ async function trainIn(
     board.close();
     await folder.write("weights", weightsFile(recipe, set, shipped.stateDict()));
     const report = () => writeReport(folder, recipe, engine, set, built, lastTest);
-    const { test, energy, warnings } = await (ema ? ema.swapped(report) : report());
+    const { test, energy, warnings } = await (ema ? ema.swapped(report) : report()).catch((error: unknown) => {
+      throw withWayOn(error, folder);
+    });
     const done = {
       type: "done",
       run: folder.path,
@@ -262,6 +273,15 @@ async function open({ recipe: path, set = [], out, resume, seed }: TrainOptions)
   recipe.seed = seed ?? recipe.seed;
   const named = out ?? recipe.out;
   return { folder: named === undefined ? unused(join("runs", recipe.name)) : new RunFolder(named), recipe };
+}
+
+/** A damaged file of the data stops a run, which may go on: but only with as many samples as it began with. */
+function withWayOn(error: unknown, { path }: RunFolder): unknown {
+  if (!(error instanceof FormatError)) return error;
+  return new FormatError(
+    `${error.message.replace(/\.$/, "")}. With the file replaced this run goes on (spikeloom train --resume ${path}); with it removed the data set is another, which needs a new run`,
+    { cause: error },
+  );
 }
 
 /** The folder of that name, or with the first number behind it, that holds no run yet. */
