@@ -34,38 +34,91 @@ export function memoryLine(estimate: train.MemoryEstimate & { recomputed?: reado
   return `${count(parameters)} parameters (${bytes(parameterBytes)}), optimiser ${bytes(optimizerBytes)}, about ${bytes(rssBytes)} of memory in all${again}`;
 }
 
+/** Images of a batch. */
+export interface BatchSizes {
+  batchSize: number;
+  evalBatchSize: number;
+}
+
+export interface MemoryLimits {
+  /** Bytes that the run may take. */
+  budget: number;
+  /** How many parts of the model can be run again. */
+  parts: number;
+  /** The same run in smaller batches, with the same parts run again. */
+  estimate(size: BatchSizes): Promise<train.MemoryEstimate>;
+}
+
 /**
- * Refuse a run that cannot fit.
+ * Refuse a run that cannot fit. Smaller batches are advised only where the estimate confirms that they do: most of a small run's memory is
+ * Node's own, and stays.
  * @throws SpikeloomError that says what to change
  */
-export function checkMemory(
-  { rssBytes, heapBytes, trainHeapBytes }: train.MemoryEstimate,
-  recipe: Pick<Recipe, "train">,
+export async function checkMemory(
+  memory: train.FittedMemory,
+  { train }: Pick<Recipe, "train">,
   { device }: Pick<EngineInfo, "device">,
-  limit = machineMemory(),
-): void {
-  const wasm = device === "wasm" && heapBytes > WASM_BYTES;
-  if (!wasm && rssBytes <= limit) return;
-  const excess = wasm ? heapBytes / WASM_BYTES : rssBytes / limit;
-  const { batchSize, evalBatchSize, accumulate } = recipe.train;
-  let parts = 2;
-  while (parts < excess) parts *= 2;
-  const smaller = Math.max(1, Math.floor(batchSize / parts));
-  const tests = heapBytes > 1.05 * trainHeapBytes;
-  const training = wasm ? trainHeapBytes > WASM_BYTES : rssBytes - heapBytes + trainHeapBytes > limit;
+  { budget, parts, estimate }: MemoryLimits,
+): Promise<void> {
+  const tooMuch = (e: train.MemoryEstimate) => (device === "wasm" && e.heapBytes > WASM_BYTES ? "heap" : e.rssBytes > budget && "process");
+  const excess = tooMuch(memory);
+  if (!excess) return;
+  const wasm = excess === "heap";
+  const own = train.memory !== "auto";
+  const takes = (e: train.MemoryEstimate) => bytes(wasm ? e.heapBytes : e.rssBytes);
+
+  const fits = async (size: BatchSizes) => !tooMuch(await estimate(size));
+  const one = await estimate({ batchSize: 1, evalBatchSize: 1 });
+  // Where what is no tensor is too large already, no model is small enough.
+  const fixed = one.rssBytes - one.heapBytes;
+  const smaller = tooMuch(one) ? undefined : await smallerBatches(train, fits);
   const mends = [
-    ...(tests ? [`test in smaller batches (train.evalBatchSize=${Math.max(1, Math.floor(evalBatchSize / parts))})`] : []),
-    ...(training && batchSize > 1
+    ...(smaller ? [smallerWords(train, smaller)] : []),
+    ...(wasm || fixed <= budget ? ["use fewer time steps or a smaller model"] : []),
+    ...(wasm ? ["use --device native"] : own ? ["allow more (train.memory)"] : []),
+  ];
+  const count = memory.recomputed.length;
+  const again = count ? `, with ${count === parts ? "every part" : memory.recomputed.join(", ")} run again ${takes(memory)}` : "";
+  const first = wasm
+    ? `WebAssembly has ${bytes(WASM_BYTES)} at most; this run takes about ${takes(memory)} of tensors`
+    : `${own ? `train.memory allows ${bytes(budget)}` : `there are ${bytes(budget)} of memory here`}; this run takes about ${bytes(memory.plainBytes)}${again}`;
+  const least = smaller ? "" : `; with one image a batch about ${takes(one)}`;
+  const node = !wasm && fixed > budget ? `, of which ${bytes(fixed)} are Node and the data, whatever the model` : "";
+  throw new SpikeloomError(`${first}${least}${node}${mends.length ? `: ${mends.join(", or ")}` : ""}`);
+}
+
+/** The largest halves of the batches that fit: tests alone where that is enough, then training alone, then both. */
+async function smallerBatches(
+  { batchSize, evalBatchSize }: BatchSizes,
+  fits: (size: BatchSizes) => Promise<boolean>,
+): Promise<BatchSizes | undefined> {
+  const halves = (size: number) => Array.from({ length: Math.floor(Math.log2(size)) }, (_, i) => Math.floor(size / 2 ** (i + 1)));
+  const ways = [
+    halves(evalBatchSize).map((n) => ({ batchSize, evalBatchSize: n })),
+    halves(batchSize).map((n) => ({ batchSize: n, evalBatchSize })),
+    halves(Math.max(batchSize, evalBatchSize)).map((n) => ({
+      batchSize: Math.min(batchSize, n),
+      evalBatchSize: Math.min(evalBatchSize, n),
+    })),
+  ];
+  for (const sizes of ways) {
+    const least = sizes.at(-1);
+    if (least && (await fits(least))) for (const size of sizes) if (await fits(size)) return size;
+  }
+  return undefined;
+}
+
+function smallerWords(
+  { batchSize, evalBatchSize, accumulate }: Pick<Recipe["train"], "batchSize" | "evalBatchSize" | "accumulate">,
+  smaller: BatchSizes,
+): string {
+  const words = [
+    ...(smaller.evalBatchSize < evalBatchSize ? [`test in smaller batches (train.evalBatchSize=${smaller.evalBatchSize})`] : []),
+    ...(smaller.batchSize < batchSize
       ? [
-          `train in smaller batches (train.batchSize=${smaller}; with train.accumulate=${accumulate * Math.ceil(batchSize / smaller)} as many images count for an update as before)`,
+          `train in smaller batches (train.batchSize=${smaller.batchSize}; with train.accumulate=${accumulate * Math.ceil(batchSize / smaller.batchSize)} as many images count for an update as before)`,
         ]
       : []),
-    "use fewer time steps or a smaller model",
-    ...(wasm ? ["use --device native"] : []),
   ];
-  throw new SpikeloomError(
-    wasm
-      ? `this run would take about ${bytes(heapBytes)} of tensors, and WebAssembly has ${bytes(WASM_BYTES)} at most: ${mends.join(", or ")}`
-      : `this run would take about ${bytes(rssBytes)} of memory, and there are ${bytes(limit)} here: ${mends.join(", or ")}`,
-  );
+  return words.join(" and ");
 }

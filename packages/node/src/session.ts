@@ -2,6 +2,7 @@
 import { data, type EngineInfo, init, models, type nn, optim, train } from "spikeloom";
 import { findAddon } from "./addon.ts";
 import { type DatasetEntry, datasets } from "./datasets/index.ts";
+import type { BatchSizes } from "./memory.ts";
 import { type KnownNames, type Recipe, recipeEpochs, recipeError } from "./recipe.ts";
 import type { SampleWorkers } from "./sample-workers.ts";
 import { batchTransforms, entryOf, limited, loadSplits, type Split, type Splits, testTransforms, trainTransforms } from "./samples.ts";
@@ -151,6 +152,16 @@ function optimizerOf(recipe: Recipe, model: nn.Module): optim.Optimizer<{ lr: nu
     case "sgd":
       return new optim.SGD(groups, settings);
   }
+}
+
+/** The same trainer in batches of other sizes, to be estimated, never run. */
+export function withBatches(trainer: train.Trainer, recipe: Recipe, set: SessionData, size: BatchSizes): train.Trainer {
+  const { entry } = set;
+  return new train.Trainer({
+    ...trainer.options,
+    loader: new data.Loader(set.train, { batchSize: size.batchSize, transforms: trainTransforms(recipe, entry) }),
+    testLoader: new data.Loader(set.test, { batchSize: size.evalBatchSize, transforms: testTransforms(recipe, entry) }),
+  });
 }
 
 /** A trainer that stands at the beginning of the run. Random streams: init, shuffle, augment.NAME, dropout. */

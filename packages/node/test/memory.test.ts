@@ -1,9 +1,11 @@
 /** Runs that cannot fit are refused, with what to change. */
 import { totalmem } from "node:os";
+import { join } from "node:path";
 import { SpikeloomError, type train } from "spikeloom";
-import { expect, it } from "vitest";
-import { checkMemory, machineMemory, memoryBudget, memoryLine, sizeBytes } from "../src/memory.ts";
-import { parseRecipe } from "../src/recipe.ts";
+import { describe, expect, it } from "vitest";
+import { type BatchSizes, checkMemory, machineMemory, memoryBudget, memoryLine, sizeBytes } from "../src/memory.ts";
+import { parseRecipe, type Recipe } from "../src/recipe.ts";
+import { child, folder, smallMnist, smallRecipe } from "./support.ts";
 
 const GIB = 2 ** 30;
 const recipe = parseRecipe(
@@ -14,7 +16,6 @@ const estimate = (gib: number, trainGib = gib): train.MemoryEstimate => ({
   ...{ parameters: 96082, parameterBytes: 384328, optimizerBytes: 1152984 },
   ...{ heapBytes: gib * GIB, trainHeapBytes: trainGib * GIB, rssBytes: gib * GIB + 0.25 * GIB },
 });
-const native = { device: "native" } as const;
 
 it("knows what the machine has", () => {
   expect(machineMemory()).toBeGreaterThan(2 ** 26);
@@ -42,31 +43,115 @@ it("takes a budget as a size", () => {
   expect(() => set("64")).toThrow(/train.memory.*"auto", or a size such as "500 MB"/s);
 });
 
-it("lets pass what fits", () => {
-  expect(() => checkMemory(estimate(3), recipe, { device: "wasm" }, 4 * GIB)).not.toThrow();
-  expect(() => checkMemory(estimate(3.75), recipe, native, 4 * GIB)).not.toThrow();
+/** A run of `fixed` GiB whatever the batches, and so many more for each image of a training and of a test batch. */
+function run(fixed: number, each: number, eachTest: number, changes: Partial<Recipe["train"]> = {}, recomputed = 0) {
+  const of = ({ batchSize, evalBatchSize }: BatchSizes): train.MemoryEstimate => {
+    const training = each * batchSize * GIB;
+    const heapBytes = Math.max(training, eachTest * evalBatchSize * GIB);
+    return { ...estimate(0), heapBytes, trainHeapBytes: training, rssBytes: fixed * GIB + heapBytes };
+  };
+  const setup = { train: { ...recipe.train, ...changes } };
+  const whole = of(setup.train);
+  const memory = { ...whole, recomputed: ["a", "b"].slice(0, recomputed), plainBytes: whole.rssBytes + GIB * recomputed };
+  const asked: BatchSizes[] = [];
+  return {
+    asked,
+    check: (device: "native" | "wasm", gib: number) =>
+      checkMemory(
+        memory,
+        setup,
+        { device },
+        {
+          ...{ budget: gib * GIB, parts: 2 },
+          estimate: async (size) => {
+            asked.push(size);
+            return of(size);
+          },
+        },
+      ),
+  };
+}
+
+it("lets pass what fits", async () => {
+  await run(0.25, 0.05, 0).check("native", 4);
+  const { check, asked } = run(1, 0.05, 0.0125);
+  await check("wasm", 4.2);
+  expect(asked).toEqual([]);
 });
 
-it("refuses what does not, and names batch sizes that would", () => {
-  const refused = (...args: Parameters<typeof checkMemory>) => {
-    expect(() => checkMemory(...args)).toThrow(SpikeloomError);
-    try {
-      checkMemory(...args);
-    } catch (error) {
-      return (error as Error).message;
-    }
-    return "";
+describe("refuses what does not fit", () => {
+  const refused = async (work: Promise<void>): Promise<string> => {
+    const error = await work.then(
+      () => undefined,
+      (e: unknown) => e,
+    );
+    expect(error).toBeInstanceOf(SpikeloomError);
+    return (error as SpikeloomError).message;
   };
-  const train = refused(estimate(9), recipe, native, 4 * GIB);
-  expect(train).toContain("this run would take about 9.3 GiB of memory, and there are 4.0 GiB here");
-  expect(train).toContain("train.batchSize=16; with train.accumulate=8");
-  expect(train).not.toContain("evalBatchSize");
-  const tests = refused(estimate(9, 2), recipe, native, 4 * GIB);
-  expect(tests).toContain("train.evalBatchSize=64");
-  expect(tests).not.toContain("train.batchSize");
-  const one = { train: { ...recipe.train, batchSize: 1 } };
-  expect(refused(estimate(9), one, native, 4 * GIB)).not.toContain("batchSize=");
-  const wasm = refused(estimate(5), recipe, { device: "wasm" }, 64 * GIB);
-  expect(wasm).toContain("about 5.0 GiB of tensors, and WebAssembly has 4.0 GiB at most");
-  expect(wasm).toContain("--device native");
+
+  it("and advises the largest half of the batch that fits, the part that stays taken off", async () => {
+    // 3 GiB stay; of 6.4 GiB more there is room for one: 64 -> 8, not 64 -> 16 as 9.4 to 4 would give.
+    expect(await refused(run(3, 0.1, 0).check("native", 4))).toBe(
+      "there are 4.0 GiB of memory here; this run takes about 9.4 GiB: train in smaller batches (train.batchSize=8; with train.accumulate=16 as many images count for an update as before), or use fewer time steps or a smaller model",
+    );
+  });
+
+  it("tests alone where they are what is too large, both where both are", async () => {
+    const tests = await refused(run(0.25, 0.03, 0.035).check("native", 4));
+    expect(tests).toContain(": test in smaller batches (train.evalBatchSize=64), or use");
+    expect(tests).not.toContain("train.batchSize");
+    expect(await refused(run(0.25, 0.1, 0.035).check("native", 4))).toContain(
+      ": test in smaller batches (train.evalBatchSize=32) and train in smaller batches (train.batchSize=32; with train.accumulate=4 ",
+    );
+  });
+
+  it("and advises only what was confirmed: where no batch fits, none", async () => {
+    for (const [batchSize, fixed] of [
+      [64, 3.95],
+      [1, 3.95],
+    ] as const) {
+      const { check, asked } = run(fixed, 0.1, 0, { batchSize });
+      const message = await refused(check("native", 4));
+      expect(message).toMatch(/; with one image a batch about 4\.\d GiB: use fewer time steps or a smaller model$/);
+      expect(message).not.toContain("batchSize=");
+      expect(asked).toEqual([{ batchSize: 1, evalBatchSize: 1 }]);
+    }
+  });
+
+  it("of a budget says that it is the recipe's, and what running parts again came to", async () => {
+    const own = { memory: "4 GiB" };
+    expect(await refused(run(3.5, 0.6, 0, own, 2).check("native", 4))).toBe(
+      "train.memory allows 4.0 GiB; this run takes about 43.9 GiB, with every part run again 41.9 GiB; with one image a batch about 4.1 GiB: use fewer time steps or a smaller model, or allow more (train.memory)",
+    );
+    expect(await refused(run(5, 0.1, 0, own, 1).check("native", 4))).toBe(
+      "train.memory allows 4.0 GiB; this run takes about 12.4 GiB, with a run again 11.4 GiB; with one image a batch about 5.1 GiB, of which 5.0 GiB are Node and the data, whatever the model: allow more (train.memory)",
+    );
+  });
+
+  it("by WebAssembly's limit, which counts tensors alone", async () => {
+    const message = await refused(run(1, 0.1, 0).check("wasm", 64));
+    expect(message).toContain(
+      "WebAssembly has 4.0 GiB at most; this run takes about 6.4 GiB of tensors: train in smaller batches (train.batchSize=32;",
+    );
+    expect(message).toContain("--device native");
+  });
+});
+
+it("a training is told what fits by the estimate of itself, and the batch that was advised runs", { timeout: 120_000 }, async () => {
+  const path = smallRecipe(smallMnist(256, 8));
+  // Processes of their own, which begin with the same memory.
+  const run = (...more: string[]) => {
+    const sets = ["train.batchSize=256", "train.evalBatchSize=1", "model.config.embedDims=64", ...more].flatMap((s) => ["--set", s]);
+    return child(["train", path, "--out", join(folder(), "run"), ...sets]);
+  };
+  const { code, err } = await run("train.memory=50 MiB");
+  expect(code).toBe(1);
+  const [, whole, one] =
+    /train\.memory allows 50 MiB; this run takes about \d.* MiB, with .* run again (\d.*) MiB; with one image a batch about (\d.*) MiB, of which \d.* MiB are Node and the data, whatever the model: allow more \(train\.memory\)/.exec(
+      err,
+    ) ?? [];
+  // Room for a third of what the batch adds: for 64 images, not for 128.
+  const memory = `train.memory=${Math.round(Number(one) + 0.35 * (Number(whole) - Number(one)))} MiB`;
+  expect((await run(memory)).err).toContain(": train in smaller batches (train.batchSize=64; with train.accumulate=4 as many images count");
+  expect((await run(memory, "train.batchSize=64", "data.limit=64")).code).toBe(0);
 });

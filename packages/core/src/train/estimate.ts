@@ -91,6 +91,8 @@ export async function estimateMemory(trainer: Trainer, rss: number, measured = 1
 export interface FittedMemory extends MemoryEstimate {
   /** Paths of the parts that backward runs again. */
   recomputed: string[];
+  /** `rssBytes` with nothing run again but what the program chose. */
+  plainBytes: number;
 }
 
 /** Most that one WebAssembly memory can be. */
@@ -118,9 +120,11 @@ export async function fitMemory(trainer: Trainer, budget: number, rss: number, m
     }
   };
   let best: { count: number; estimate: MemoryEstimate } | undefined;
+  let plainBytes = 0;
   for (let count = 0; count <= parts.length; count++) {
     choose(count);
     const estimate = await estimateMemory(trainer, rss, measured);
+    if (count === 0) plainBytes = estimate.rssBytes;
     if (!best || estimate.rssBytes < best.estimate.rssBytes) best = { count, estimate };
     const fits = estimate.rssBytes <= budget && !(device().name === "wasm" && estimate.heapBytes > WASM_LIMIT);
     if (fits) break;
@@ -128,7 +132,7 @@ export async function fitMemory(trainer: Trainer, budget: number, rss: number, m
   const { count, estimate } = best as { count: number; estimate: MemoryEstimate };
   choose(count);
   const names = new Map([...model.namedModules()].map(([name, m]) => [m, name]));
-  return { ...estimate, recomputed: parts.slice(0, count).map((part) => names.get(part) as string) };
+  return { ...estimate, plainBytes, recomputed: parts.slice(0, count).map((part) => names.get(part) as string) };
 }
 
 /** Shape of a full batch. */

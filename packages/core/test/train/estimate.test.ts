@@ -52,10 +52,11 @@ describe.each(compiledDevices())("a budget on %s", (device) => {
 
     const t = await trainer(deep);
     const enough = await fitMemory(t, rssBytes, 0);
-    expect(enough).toMatchObject({ rssBytes, recomputed: [] });
+    expect(enough).toMatchObject({ rssBytes, plainBytes: rssBytes, recomputed: [] });
     const fitted = await fitMemory(t, rssBytes - 1, 0);
     expect(fitted.recomputed).toEqual(["patch_embed"]);
     expect(fitted.rssBytes).toBeLessThan(rssBytes);
+    expect(fitted.plainBytes).toBe(rssBytes);
     await advance(t, 5);
     expect(memoryInfo().peak / peak).toBeCloseTo(fitted.heapBytes / heapBytes, 1);
     expect(memoryInfo().peak).toBeLessThan(0.9 * peak);

@@ -1,7 +1,7 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { join } from "node:path";
 import { type EngineInfo, FormatError, SpikeloomError, train } from "spikeloom";
-import { checkMemory, memoryBudget, memoryLine } from "../memory.ts";
+import { type BatchSizes, checkMemory, memoryBudget, memoryLine } from "../memory.ts";
 import { checkProfileFile, createProfile, PROFILE_STEPS, type ProfileSteps, profileText } from "../profile.ts";
 import { createProgress } from "../progress.ts";
 import { durationSeconds, loadRecipe, type Recipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../recipe.ts";
@@ -18,6 +18,7 @@ import {
   loadData,
   type SessionData,
   startEngine,
+  withBatches,
 } from "../session.ts";
 import { EventWriter, logEvents } from "../tensorboard.ts";
 
@@ -89,10 +90,12 @@ async function trainIn(
     tests: { images: set.test.length, every: recipe.train.evalEvery },
   });
   const fit = async () => {
-    memory = await train.fitMemory(trainer, budget, process.memoryUsage.rss() + (workers?.bytes ?? 0));
-    checkMemory(memory, recipe, engine, budget);
+    const budget = memoryBudget(recipe.train.memory);
+    const rss = process.memoryUsage.rss() + (workers?.bytes ?? 0);
+    memory = await train.fitMemory(trainer, budget, rss);
+    const estimate = (size: BatchSizes) => train.estimateMemory(withBatches(trainer, recipe, set, size), rss);
+    await checkMemory(memory, recipe, engine, { budget, parts: model.recomputable().length, estimate });
   };
-  const budget = memoryBudget(recipe.train.memory);
   let memory: train.FittedMemory | undefined;
   if (options.resume !== undefined) {
     const warning = trainer.restore(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
