@@ -11,43 +11,11 @@ import { addonIsas, findAddon } from "../packages/node/src/addon.ts";
 import { CASES, type Case, oneOf, type Spec } from "./cases.ts";
 import { profileCase } from "./kernels.ts";
 import { measureLimits } from "./limits.ts";
+import { checkOptions, HELP, IGNORED, OPTIONS } from "./options.ts";
 import { bestSetting, type Column, type Figures, figures, json, markdown, type Report, type Result, tables } from "./report.ts";
 import { type Answer, HOW, type Job, LAYER_PEERS, ours, peer, peerVersions, prepare, type Row } from "./sides.ts";
 import { SWEEPS, sweep } from "./sweep.ts";
 import type { Limits } from "./work.ts";
-
-const HELP = `npm run bench -- [options]
-  --device LIST     native, wasm, or both with a comma; default: both, where the addon is built
-  --isa LIST        instruction sets of the native device (avx512, avx2, baseline, ...), each forced; default: all that this CPU has
-  --threads LIST    threads of each side; default: 1 and the processors
-                    Without --isa and --threads the lesser instruction sets run with most threads only.
-  --only NAME       one case (again for more): ${Object.keys(CASES).join(", ")}
-  --rounds N        default 3
-  --repeat N        most timed runs of a workload, round and side; default 7
-  --peer NAME       pytorch (default) or none
-  --settings LIST   the peer's, tried in the first round, the fastest kept: eager, channels_last, compile; default all
-  --quick           under a minute: 1 round of 2 runs, best instruction set, most threads, eager, without the long cases
-  --save            write bench/results/DATE-CPU.json and .md
-  --out FILE        write FILE.json and FILE.md
-  --profile NAME    instead: time by kernel and shape of one case
-  --sweep NAME      instead: time against one quantity: ${SWEEPS.join(", ")}`;
-
-const OPTIONS = {
-  device: { type: "string" },
-  isa: { type: "string" },
-  only: { type: "string", multiple: true },
-  threads: { type: "string" },
-  rounds: { type: "string" },
-  repeat: { type: "string" },
-  peer: { type: "string", default: "pytorch" },
-  settings: { type: "string" },
-  quick: { type: "boolean", default: false },
-  save: { type: "boolean", default: false },
-  out: { type: "string" },
-  profile: { type: "string" },
-  sweep: { type: "string" },
-  help: { type: "boolean", short: "h", default: false },
-} as const;
 
 function count(option: string, value: string | undefined, otherwise: number): number {
   const n = Number(value ?? otherwise);
@@ -118,9 +86,9 @@ class Collected {
 async function main(): Promise<void> {
   const { values: options } = parseArgs({ options: OPTIONS });
   if (options.help) return console.log(HELP);
-  // These would force both devices to be the same one, or the sides to differ.
-  for (const name of ["DEVICE", "THREADS", "ISA", "IMPLEMENTATIONS"]) delete process.env[`SPIKELOOM_${name}`];
-  const { quick } = options;
+  checkOptions(options);
+  for (const name of IGNORED) delete process.env[name];
+  const { quick = false } = options;
   const addon = findAddon();
   const isas = addon ? addonIsas(addon) : [];
   const devices = listOf("--device", options.device ?? (addon ? "native,wasm" : "wasm"), ["native", "wasm"]);
@@ -191,7 +159,7 @@ async function main(): Promise<void> {
       notes.push(note);
       console.error(note);
     };
-    const wantsPeer = oneOf("--peer", options.peer, ["pytorch", "none"]) === "pytorch";
+    const wantsPeer = oneOf("--peer", options.peer ?? "pytorch", ["pytorch", "none"]) === "pytorch";
     const versions = wantsPeer ? await peerVersions() : undefined;
     if (wantsPeer && !versions) say(`No peer: Python with torch and spikingjelly was not found: ${HOW.pytorch}. Its columns stay empty.`);
     const all = ["eager", "channels_last", "compile"];

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- --fit`: measures the pieces of work of products with spikes (packages/core/src/runtime/costs.ts) on this
+ * `npx tsx bench/fit.ts [ROUNDS]`: measures the pieces of work of products with spikes (packages/core/src/runtime/costs.ts) on this
  * machine, each instruction set forced, fits their prices, and prints the table to paste there, with what its choices lose against
  * the better implementation at each point.
  */

@@ -222,7 +222,10 @@ export function machineTable({ columns, limits }: Report): string | undefined {
   return markdownTable(head, rows);
 }
 
-/** What belongs to models beside their time: firing, agreement, memory. Undefined where none was run. */
+/**
+ * What belongs to models beside their time: firing, agreement, memory (not where one process ran everything: its peak is no model's own).
+ * Undefined where none was run.
+ */
 export function modelTable({ columns, results, shared }: Report): string | undefined {
   const rows = results.flatMap((result) => {
     const theirs = Object.entries(result.peers)[0]?.[1];
@@ -237,7 +240,7 @@ export function modelTable({ columns, results, shared }: Report): string | undef
       const mine = columns.some((c) => c.name === side);
       const counts = !mine || !theirs ? "" : alike(rate, theirs.extra.firing_rate as number) ? "yes" : "NO";
       const losses = [extra.loss_1, extra.loss_2, extra.loss_3].map((l) => l?.toFixed(5) ?? "").join(" ");
-      const share = mine && theirs && !shared ? ` (1/${((theirs.extra.peak_rss_mb as number) / rss).toFixed(1)})` : "";
+      const share = mine && theirs ? ` (1/${((theirs.extra.peak_rss_mb as number) / rss).toFixed(1)})` : "";
       return [
         result.name,
         side,
@@ -246,11 +249,20 @@ export function modelTable({ columns, results, shared }: Report): string | undef
         losses,
         String(extra.params),
         digits(((extra.batch as number) / ms) * 1e3),
-        shared ? "" : `${rss.toFixed(0)}${share}`,
+        ...(shared ? [] : [`${rss.toFixed(0)}${share}`]),
       ];
     });
   });
-  const head = ["model", "side", "firing rate", "counts", "losses of 3 steps", "parameters", "images/s", "peak RSS MiB"];
+  const head = [
+    "model",
+    "side",
+    "firing rate",
+    "counts",
+    "losses of 3 steps",
+    "parameters",
+    "images/s",
+    ...(shared ? [] : ["peak RSS MiB"]),
+  ];
   return rows.length ? markdownTable(head, rows) : undefined;
 }
 

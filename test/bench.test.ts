@@ -1,11 +1,12 @@
 /** The benchmark's pure parts: agreement of two sides, firing rule, medians, limits, curves and their crossings, the input files. Nothing is timed. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { init, Tensor } from "spikeloom";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CASES, floorOf, oneOf, type Spec } from "../bench/cases.ts";
 import { Inputs, writeInputs } from "../bench/inputs.ts";
+import { checkOptions, HELP, IGNORED, OPTIONS } from "../bench/options.ts";
 import {
   alike,
   bestSetting,
@@ -22,6 +23,7 @@ import {
 import { crossings, exponent, plot, tick, ticks } from "../bench/svg.ts";
 import { inside, type Limits, limit, neuronForward, productForward, productGradInput } from "../bench/work.ts";
 import { workloads } from "../bench/workloads.ts";
+import { VARIABLES } from "../packages/node/src/variables.ts";
 
 const machine: Limits = {
   isa: "test",
@@ -114,6 +116,11 @@ describe("report", () => {
     expect(text).toContain("20.0 compile");
     expect(text).toMatch(/\d+ % memory/);
     expect(text).toContain("100 (1/1.0)");
+    // One process ran everything: there is no peak of a model alone, and no column for it.
+    const quick = markdown({ ...report({ "pytorch 2": figuresOf(20, 0.07) }), shared: true });
+    expect(quick).not.toContain("peak RSS");
+    const [head, rule, row] = quick.split("\n").slice(quick.split("\n").findIndex((line) => line.startsWith("| model")));
+    expect([head, rule, row].map((line) => line?.split("|").length)).toEqual([9, 9, 9]);
     expect(text).toContain("a note");
     expect(markdown(report({}))).not.toContain("x !");
   });
@@ -123,6 +130,39 @@ describe("report", () => {
     expect(floorOf("lif-forward-backward", "wasm")).toBe(2);
     expect(floorOf("conv3x3-64-d0.3-forward", "native")).toBeUndefined();
     expect(() => oneOf("--only", "conv3x", Object.keys(CASES))).toThrow(/did you mean "conv3x3"/);
+  });
+});
+
+describe("options", () => {
+  it("that would do nothing are refused, with those that apply", () => {
+    for (const fine of [
+      {},
+      { isa: "avx2", only: ["train-sdt"], rounds: "1", peer: "none", save: true },
+      { sweep: "density", device: "wasm", threads: "1", repeat: "3", quick: true, save: true, out: "a" },
+      { profile: "train-sdt", device: "native", threads: "2", repeat: "3" },
+      { device: "native,wasm", isa: "avx2" },
+    ])
+      expect(() => checkOptions(fine)).not.toThrow();
+    expect(() => checkOptions({ sweep: "density", isa: "avx2", only: ["x"], rounds: "2", peer: "none" })).toThrow(
+      "--sweep takes --device, --threads, --repeat, --quick, --save, --out; found also --isa, --only, --rounds, --peer, which would do nothing: leave them out",
+    );
+    expect(() => checkOptions({ profile: "train-sdt", save: true, settings: "eager" })).toThrow(
+      /^--profile takes --device, --threads, --repeat; found also --save, --settings, /,
+    );
+    expect(() => checkOptions({ profile: "train-sdt", sweep: "density" })).toThrow("found also --sweep");
+    expect(() => checkOptions({ sweep: "density", threads: "1,2" })).toThrow(
+      "--sweep runs with one number of threads, found --threads 1,2",
+    );
+    expect(() => checkOptions({ isa: "avx2", device: "wasm" })).toThrow("--isa chooses instruction sets of the native device");
+    expect(() => checkOptions({ settings: "eager", peer: "none" })).toThrow("--settings are the peer's");
+  });
+
+  it("are all in the help; the variables that force something are all ignored, and the README names them", () => {
+    for (const name of Object.keys(OPTIONS)) if (name !== "help") expect(HELP).toMatch(new RegExp(`^ {2}--${name} `, "m"));
+    const forcing = Object.keys(VARIABLES).filter((name) => !/_(NATIVE|DEBUG)$/.test(name));
+    expect([...IGNORED].sort()).toEqual(forcing.sort());
+    const readme = readFileSync(new URL("../bench/README.md", import.meta.url), "utf8");
+    for (const name of IGNORED) expect(readme).toContain(name);
   });
 });
 
