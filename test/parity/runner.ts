@@ -11,6 +11,7 @@ import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
 import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
 import { baseBlockChecks } from "./checks/sdt-v3.ts";
+import { largeBlockChecks, maeChecks, sparseChecks } from "./checks/sdt-v3-large.ts";
 import { lossChecks, optimizerChecks } from "./checks/training.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
@@ -34,6 +35,9 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v3/model": integerNetworkChecks,
   "sdt-v3/dvs": integerNetworkChecks,
   "sdt-v3/unit-blocks-base": baseBlockChecks,
+  "sdt-v3/mae": maeChecks,
+  "sdt-v3/unit-blocks-large": largeBlockChecks,
+  "sdt-v3/unit-sparse": sparseChecks,
   "sdt-v1/unit_events": eventChecks,
   "sdt-v1/unit_split": splitChecks,
   "sdt-v1/unit_dvs_augment": augmentChecks,

@@ -127,7 +127,7 @@ export const patchOf = ({ strides }: Pick<LargeEncoderConfig, "strides">): numbe
 
 /** Check a configuration of the masked auto-encoder. Throws as `checkLarge`. */
 export function checkMae(config: MaeConfig): MaeConfig {
-  checkCommon({ ...config, numClasses: 1 });
+  checkCommon({ ...config, family: "large", numClasses: 1 });
   checkEncoder(config);
   const { decoderDim, decoderHeads, maskRatio, tokenOrder, imageSize } = config;
   for (const field of ["decoderDim", "decoderDepth", "decoderHeads"] as const)

@@ -182,10 +182,6 @@ export class SpikeMaskedAutoencoder extends LargeEncoder {
     normal_(this.mask_token, { std: 0.02 });
   }
 
-  override recomputable(): Module[] {
-    return super.recomputable();
-  }
-
   /** Images [B, H, W, C] -> predicted patches, see `Reconstruction`; what is hidden is drawn anew. */
   forward(images: Tensor): Tensor {
     return this.reconstruct(images).predicted;
