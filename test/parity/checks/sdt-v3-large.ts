@@ -2,7 +2,7 @@
 import { models, nn, noGrad, type Tensor } from "spikeloom";
 import { type Check, check, compare, holds } from "../compare.ts";
 import { type Fixture, filledState, type InputSpec, inputArray, type NdArray, type Stored } from "../fixture.ts";
-import { type BuiltBlock, blockChecks, countTies, gradients, names, type Tap, tapChecks } from "./integer-networks.ts";
+import { type BuiltBlock, blockChecks, countTies, fill, gradients, names, type Tap, tapChecks } from "./integer-networks.ts";
 
 const { sdtV3 } = models;
 
@@ -145,7 +145,7 @@ export function maeChecks(fixture: Fixture, double: boolean): Check[] {
     checks.push(holds("parameters with fixed positions", model.parameterCount() + fixed === params, `${model.parameterCount() + fixed}`));
     if (fixture.mode === "shapes only") return checks;
     const table = model.decoder_pos_embed.dataSync().slice();
-    model.loadStateDict(filledState(fixture) as Parameters<nn.Module["loadStateDict"]>[0], { strict: false });
+    fill(fixture, model);
     const given = fixture.fill.override?.decoder_pos_embed as Stored;
     checks.push(compare("positions of the decoder", { dtype: "f64", shape: given.shape, data: Float64Array.from(table) }, given, 1e-6));
     return [...checks, ...(fixture.mode === "train" ? maeStep : maeForward)(fixture, kind, model, double)];
