@@ -3,12 +3,14 @@ import type { Module } from "../../nn/module.ts";
 import type { System } from "../system.ts";
 import { checkConfig, configs, type SDT3Config } from "./configs.ts";
 import { ESpikeFormerDVS } from "./dvs.ts";
+import { energyTable } from "./energy.ts";
 import { ESpikeFormer } from "./model.ts";
 import { officialKinds } from "./official.ts";
 
 export * from "./blocks.ts";
 export * from "./configs.ts";
 export * from "./dvs.ts";
+export * from "./energy.ts";
 export * from "./model.ts";
 export * from "./neuron.ts";
 
@@ -24,5 +26,7 @@ export const sdtV3: System<SDT3Config> = {
   configs,
   check: (config) => void checkConfig(config),
   build,
+  energyTable,
+  energyPreset: "sdt-v3",
   official: officialKinds,
 };
