@@ -3,14 +3,14 @@
  * name: a further fixture of a known kind runs with no new code.
  */
 import { engineInfo, models, scope } from "spikeloom";
-import { augmentChecks, eventChecks, splitChecks } from "./checks/events.ts";
+import { augmentChecks, dvsDataChecks, eventChecks, splitChecks } from "./checks/events.ts";
 import { integerNetworkChecks } from "./checks/integer-networks.ts";
 import { attentionChecks, energyChecks, firingChecks } from "./checks/measure.ts";
 import { moduleChecks } from "./checks/model.ts";
 import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
 import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
-import { baseBlockChecks } from "./checks/sdt-v3.ts";
+import { baseBlockChecks, energyTableChecks } from "./checks/sdt-v3.ts";
 import { largeBlockChecks, maeChecks, sparseChecks } from "./checks/sdt-v3-large.ts";
 import { lossChecks, optimizerChecks } from "./checks/training.ts";
 import type { Check } from "./compare.ts";
@@ -38,6 +38,8 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v3/mae": maeChecks,
   "sdt-v3/unit-blocks-large": largeBlockChecks,
   "sdt-v3/unit-sparse": sparseChecks,
+  "sdt-v3/unit-energy": energyTableChecks,
+  "sdt-v3/unit-dvs-data": dvsDataChecks,
   "sdt-v1/unit_events": eventChecks,
   "sdt-v1/unit_split": splitChecks,
   "sdt-v1/unit_dvs_augment": augmentChecks,

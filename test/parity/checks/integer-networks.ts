@@ -92,7 +92,7 @@ export function names(fixture: Fixture, module: nn.Module): Check[] {
 }
 
 /** The image, under the name that the kinds take. */
-function inputOf(fixture: Fixture): Map<string, NdArray> {
+export function inputOf(fixture: Fixture): Map<string, NdArray> {
   const key = fixture.input_name as string;
   return new Map([["x", inputArray(key, fixture.inputs[key] as InputSpec)]]);
 }

@@ -4,8 +4,10 @@ import type { OfficialKind } from "../official.ts";
 import type { System } from "../system.ts";
 import { checkConfig, configs, type SDT3Config } from "./configs.ts";
 import { ESpikeFormerDVS } from "./dvs.ts";
+import { energyTable } from "./energy.ts";
 import { ESpikeFormerLarge } from "./large.ts";
 import { checkLarge, checkMae, type LargeConfig, largeConfigs, type MaeConfig, maeConfigs } from "./large-configs.ts";
+import { largeEnergyTable } from "./large-energy.ts";
 import { largeKind, maeKind } from "./large-official.ts";
 import { SpikeMaskedAutoencoder } from "./mae.ts";
 import { ESpikeFormer } from "./model.ts";
@@ -14,9 +16,11 @@ import { officialKinds } from "./official.ts";
 export * from "./blocks.ts";
 export * from "./configs.ts";
 export * from "./dvs.ts";
+export * from "./energy.ts";
 export * from "./fine-tune.ts";
 export * from "./large.ts";
 export * from "./large-configs.ts";
+export * from "./large-energy.ts";
 export * from "./mae.ts";
 export * from "./masking.ts";
 export * from "./model.ts";
@@ -57,5 +61,8 @@ export const sdtV3: System<AnyConfig> = {
   configs: { ...configs, ...largeConfigs, ...maeConfigs },
   check,
   build,
+  energyTable: (config, input) =>
+    config.family === "base" || config.family === "dvs" ? energyTable(config, input) : largeEnergyTable(config, input),
+  energyPreset: "sdt-v3",
   official: { ...officialKinds, model, mae: maeKind },
 };
