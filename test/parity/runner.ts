@@ -42,10 +42,18 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v1/unit_optimizers": optimizerChecks,
 };
 
+/** Kinds of one system that are modules of another. */
+const OF_ANOTHER: Readonly<Record<string, readonly [system: string, kind: string]>> = {
+  "sdt-v2/teacher": ["caformer", "model"],
+  "sdt-v3/teacher": ["caformer", "model"],
+};
+
 /** The checks of a fixture's kind, or undefined when none is known. */
 export function checksFor({ system, kind }: Fixture): KindChecks | undefined {
   const unit = UNITS[`${system}/${kind}`];
   if (unit) return unit;
+  const owner = OF_ANOTHER[`${system}/${kind}`];
+  if (owner) return (fixture, double) => moduleChecks({ ...fixture, system: owner[0], kind: owner[1] }, double);
   const official = models.systems.find((s) => s.name === system)?.official ?? {};
   return Object.hasOwn(official, kind) ? moduleChecks : undefined;
 }

@@ -1,4 +1,5 @@
 /** Published models: the `models` namespace. */
+export * as caformer from "./caformer/index.ts";
 export * from "./official.ts";
 export * from "./registry.ts";
 export * as sdtV1 from "./sdt-v1/index.ts";

@@ -1,10 +1,11 @@
 /** The zoo: every system with its named configurations; models are made by name. */
 import type { Module } from "../nn/module.ts";
 import { nearest, SettingError, SpikeloomError } from "../runtime/error.ts";
+import { caformer } from "./caformer/index.ts";
 import { sdtV1 } from "./sdt-v1/index.ts";
 import type { System } from "./system.ts";
 
-export const systems: readonly System[] = [sdtV1 as unknown as System];
+export const systems: readonly System[] = [sdtV1 as unknown as System, caformer as unknown as System];
 
 /** A system by name. @throws SpikeloomError with the nearest name. */
 export function findSystem(name: string): System {

@@ -41,6 +41,13 @@ export interface System<C = Record<string, unknown>> {
    * choices of the energy preset that follows it.
    */
   energyTable?(config: C, input: EnergyInput, settings?: Readonly<Record<string, string>>): EnergyTable;
+  /**
+   * How deep the parameters lie, for a rate that decays from the head down (layer decay): the layer of a state-dict key, 0 to `count`; the
+   * heads are layer `count`.
+   */
+  layers?(config: C): { count: number; of(key: string): number };
+  /** What else than classification a model of this system can be trained for, by name: the loss of a batch, a scalar (a pre-training). */
+  objectives?: Readonly<Record<string, () => { loss(model: Module, x: Tensor): { loss: Tensor } }>>;
   /** Parts and whole in the official code's terms. */
   official: Readonly<Record<string, OfficialKind>>;
 }
