@@ -12,7 +12,14 @@ import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
 import * as sdtV2 from "./checks/sdt-v2.ts";
 import { baseBlockChecks } from "./checks/sdt-v3.ts";
-import { lossChecks, optimizerChecks } from "./checks/training.ts";
+import {
+  classifierLossChecks,
+  distillationChecks,
+  lossChecks,
+  optimizerChecks,
+  rateAndGroupChecks,
+  trainingRuleChecks,
+} from "./checks/training.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
 
@@ -49,6 +56,10 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   ...Object.fromEntries(Object.keys(models.sdtV2.sdtV2.official).map((kind) => [`sdt-v2/${kind}`, sdtV2.partChecks])),
   "sdt-v2/model": sdtV2.networkChecks,
   "sdt-v2/unit_sdsa3_operator": sdtV2.operatorChecks,
+  "sdt-v2/unit_distillation": distillationChecks,
+  "sdt-v2/unit_lr_and_groups": rateAndGroupChecks,
+  "sdt-v3/unit-losses": classifierLossChecks,
+  "sdt-v3/unit-optim": trainingRuleChecks,
   "sdt-v2/unit_energy": sdtV2.energyChecks,
 };
 

@@ -1,4 +1,5 @@
 /** Spike-driven Transformer V2: the system's entry in the zoo. */
+import { blockLayers } from "../layers.ts";
 import type { System } from "../system.ts";
 import { attentionMaps } from "./attention.ts";
 import { checkConfig, configs, type SDTV2Config } from "./configs.ts";
@@ -22,5 +23,14 @@ export const sdtV2: System<SDTV2Config> = {
   build: (config) => new MetaSpikeFormer(checkConfig(config)),
   attention: (module, input) => attentionMaps(module as MetaSpikeFormer, input),
   energyTable,
+  // The official code means to do this, but takes every parameter for the head's. The last down-sampling learns as the stage it leads to.
+  layers: ({ depths: [third = 0, fourth = 0] }) =>
+    blockLayers(
+      [
+        ["block3", third],
+        ["block4", fourth],
+      ],
+      { downsample4: "block4" },
+    ),
   official: officialKinds,
 };
