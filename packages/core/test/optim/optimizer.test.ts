@@ -234,7 +234,7 @@ describe("groups", () => {
     [
       "PyTorch's groups",
       () => new AdamW([{ params: [make(1, 1)] }] as never),
-      'AdamW: a parameter group: unknown setting "params" (one of parameters, lr, weightDecay)',
+      'AdamW: a parameter group: unknown setting "params" (one of parameters, lr, lrScale, weightDecay)',
     ],
     [
       "a group's negative decay",
