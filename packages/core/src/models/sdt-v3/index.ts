@@ -1,5 +1,6 @@
 /** Spike-driven Transformer V3 (E-SpikeFormer): the system's entry in the zoo. */
 import type { Module } from "../../nn/module.ts";
+import { blockLayers } from "../layers.ts";
 import type { OfficialKind } from "../official.ts";
 import type { System } from "../system.ts";
 import { checkConfig, configs, type SDT3Config } from "./configs.ts";
@@ -64,5 +65,16 @@ export const sdtV3: System<AnyConfig> = {
   energyTable: (config, input) =>
     config.family === "base" || config.family === "dvs" ? energyTable(config, input) : largeEnergyTable(config, input),
   energyPreset: "sdt-v3",
+  layers: (config) =>
+    config.family === "large" || config.family === "mae"
+      ? blockLayers([["block3", config.depths]])
+      : blockLayers(
+          [
+            ["block3", config.blocks[0]],
+            ["block4", config.blocks[1]],
+          ],
+          { downsample4: "block4" },
+        ),
+  objectives: { "masked-reconstruction": () => ({ loss: (auto, x) => ({ loss: (auto as SpikeMaskedAutoencoder).loss(x) }) }) },
   official: { ...officialKinds, model, mae: maeKind },
 };
