@@ -26,6 +26,7 @@ export * from "./mae.ts";
 export * from "./masking.ts";
 export * from "./model.ts";
 export * from "./neuron.ts";
+export * from "./rep-conv.ts";
 
 type AnyConfig = SDT3Config | LargeConfig | MaeConfig;
 
