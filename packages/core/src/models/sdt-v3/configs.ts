@@ -91,6 +91,7 @@ export function checkConfig<C extends SDT3Config>(config: C): C {
   if (embedDims[2] % numHeads || embedDims[3] % numHeads)
     wrongSetting(config, "embedDims", `multiples of numHeads = ${numHeads} in its last two numbers`);
   if (!list(blocks, 2, 0)) wrongSetting(config, "blocks", "two integers of at least 0");
+  if (config.family !== "base" && config.family !== "dvs") wrongSetting(config, "family", '"base" or "dvs"');
   if (config.family === "dvs") {
     if (typeof config.norm !== "number" || !(config.norm > 0 && Number.isFinite(config.norm)))
       wrongSetting(config, "norm", "a number above 0");
