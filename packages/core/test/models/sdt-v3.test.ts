@@ -267,6 +267,19 @@ describe.each(compiledDevices())("on %s", (name) => {
 describe("energy", () => {
   beforeAll(() => init({ device: "wasm", threads: 1, seed: 5 }));
 
+  it.each([
+    ["5m", 29_503_488, 1_848_324_608, 221_276_160],
+    ["10m", 44_255_232, 3_890_824_320, 313_474_560],
+    ["19m", 59_006_976, 7_141_088_448, 433_332_480],
+  ])("%s at 224: the specified operations of the first convolution, the other layers, attention", (name, first, layers, attention) => {
+    const system = findSystem("sdt-v3");
+    const config = system.configs[name] as Record<string, unknown>;
+    const { rows } = system.energyTable?.(config, { timeSteps: 1, height: 224, width: 224 }) as { rows: { part: string; ops: number }[] };
+    const sum = (list: typeof rows) => list.reduce((n, { ops }) => n + ops, 0);
+    const products = rows.filter(({ part }) => part.includes(" "));
+    expect([rows[0]?.ops, sum(rows.slice(1)) - sum(products), sum(products)]).toEqual([first, layers, attention]);
+  });
+
   it("the table's layers and mean integers are those counted in the network; attention comes on top; T and D are written out", async () => {
     const net = small({ levels: 3 });
     // Two batches of different sizes: an image has no time steps.

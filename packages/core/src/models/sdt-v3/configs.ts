@@ -48,6 +48,10 @@ const base: BaseConfig = {
 };
 const dvs: DVSConfig = { ...base, family: "dvs", inChannels: 2, numClasses: 300, norm: 1, state: "none" };
 
+/**
+ * A model of 52.0M parameters is in the paper's table, without code or weights: embedDims [112, 224, 448, 560], which the segmentation code
+ * mentions as 50M, come to 53,416,264 parameters and are no configuration of it.
+ */
 export const configs: Readonly<Record<string, SDT3Config>> = {
   "10m": { ...base, embedDims: [48, 96, 192, 240] },
   tiny: { ...base, embedDims: [24, 48, 96, 128] },
