@@ -45,6 +45,10 @@ function fitsWinograd(g: Window): boolean {
 /** `terms` of one group's dense convolution of `ci` to `co` channels, or of its input gradient. */
 const convTerms = (g: Window, ci: number, co: number): number => denseTerms(device().isa, g.n * g.oh * g.ow, ci, co);
 
+/** Tiles of a dense convolution: each copies the weights for itself, which fewer than a few hundred pixels do not pay for. */
+const denseTiles = (units: number, cost: number, pixels: number): number =>
+  Math.min(tilesFor(units, cost), Math.max(16, Math.ceil(pixels / 256)));
+
 /** One group's part of the weight, or the whole when there is one group. */
 function groupWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
   if (groups === 1) return weight;
@@ -96,7 +100,7 @@ const convolution: OpDefinition<Settings> = {
       return y;
     }
     const values = dense("conv2d", x).storage;
-    const tiles = tilesFor(g.n * g.oh, rowCost(g, groups) / groups);
+    const tiles = denseTiles(g.n * g.oh, rowCost(g, groups) / groups, g.n * g.oh * g.ow);
     const [ci, co] = [g.ci / groups, g.co / groups];
     for (let group = 0; group < groups; group++) {
       const wt = groupWeight(weight, g, groups, group);
@@ -148,7 +152,7 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
     run(
       "conv2d",
       { x: gy.storage, wt: wt.storage, bias: null, y: gx.storage, ...back, ...edges, ...pixels },
-      tilesOfTerms(tilesFor(g.n * g.h, cost / groups), g.n * g.h * g.w, pixels.terms),
+      tilesOfTerms(denseTiles(g.n * g.h, cost / groups, g.n * g.h * g.w), g.n * g.h * g.w, pixels.terms),
     );
   }
   return gx;
