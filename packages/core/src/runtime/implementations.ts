@@ -98,6 +98,7 @@ export const TABLES_FROM: Readonly<Record<string, number>> = {
   baseline: 0.36,
   neon: 0.47,
   simd128: 0.36,
+  "relaxed-simd": 0.36,
 };
 
 /**
