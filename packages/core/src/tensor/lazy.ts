@@ -15,7 +15,10 @@ import { keep } from "./scope.ts";
 import { type Shape, sameShape, show, sizeOf } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** Most shortcuts in a row that are made again, each from the one before; the next is saved as it is. */
+/**
+ * Most shortcuts in a row that are made again, each from the one before; the next is saved as it is. One onto a product that is itself made again
+ * counts as two: all of a row are in memory at one time in backward.
+ */
 const LONGEST = 4;
 
 export interface AffineParts {
@@ -34,7 +37,7 @@ export interface AffineParts {
 export class Affine {
   readonly shape: Shape;
   readonly parts: AffineParts;
-  /** Shortcuts in a row that are made. */
+  /** Shortcuts in a row that are made, as they count. */
   readonly length: number;
   private readonly versions: readonly number[];
   private owners = 1;
@@ -42,7 +45,7 @@ export class Affine {
   constructor(shape: Shape, parts: AffineParts) {
     this.shape = shape;
     this.parts = parts;
-    this.length = parts.plus === null ? 0 : 1 + (parts.plus instanceof Affine ? parts.plus.length : 0);
+    this.length = parts.plus === null ? 0 : (parts.x.product ? 2 : 1) + (parts.plus instanceof Affine ? parts.plus.length : 0);
     this.versions = this.tensors().map((t) => t.version);
   }
 
@@ -133,7 +136,14 @@ export class Affine {
     const { x, scale, shift } = this.parts;
     const from = other.affine;
     const plus = from && from.length < LONGEST ? from.retain() : handle(other);
-    return new Affine(this.shape, { x: keep(x.product ? x.handle() : x.alias()), scale: handle(scale), shift: handle(shift), mean: null, rstd: null, plus });
+    return new Affine(this.shape, {
+      x: keep(x.product ? x.handle() : x.alias()),
+      scale: handle(scale),
+      shift: handle(shift),
+      mean: null,
+      rstd: null,
+      plus,
+    });
   }
 }
 

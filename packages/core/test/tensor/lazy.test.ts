@@ -113,7 +113,8 @@ describe.each(compiledDevices())("on %s", (name) => {
     const { used } = device().memory();
     const [kept, again] = scope(() => [convolutions(true), convolutions(false)]);
     expect(again.gradients).toEqual(kept.gradients);
-    expect(kept.waiting - again.waiting).toBe(6 * kept.bytes);
+    // All six, but the third sum in a row then waits itself.
+    expect(kept.waiting - again.waiting).toBe(5 * kept.bytes);
     expect(device().memory().used).toBe(used);
   });
 

@@ -323,5 +323,11 @@ function convolve(
   const ow = same ? w : windowCount(w, { kernel: kw, stride: sw, padding: pw, dilation: dw });
   expectWindows(op, x.shape, { oh, ow }, [kh, kw], [ph, pw]);
   const window = { ...sizes, oh, ow, co, sh, sw, ph, pw, dh, dw };
-  return apply(convolution, bias ? [x, weight, bias] : [x, weight], { window, groups, keepOutput, input: x.shape, output: outputShape(oh, ow, co) });
+  return apply(convolution, bias ? [x, weight, bias] : [x, weight], {
+    window,
+    groups,
+    keepOutput,
+    input: x.shape,
+    output: outputShape(oh, ow, co),
+  });
 }
