@@ -206,6 +206,12 @@ const CALLS: Readonly<Record<string, Call>> = {
   "nn.RMSNorm": call(nn.RMSNorm, () => [[2], { eps: 1e-5, affine: true }]),
   "nn.GroupNorm": call(nn.GroupNorm, () => [2, 2, { eps: 1e-5, affine: true, spatial: 2 }]),
   "nn.crossEntropy": call(nn.crossEntropy, () => [ones([2, 2]), index(), { labelSmoothing: 0.1, reduction: "mean" }]),
+  "nn.distillationLoss": call(nn.distillationLoss, () => [
+    ones([]),
+    ones([2, 2]),
+    ones([2, 2]),
+    { kind: "soft", alpha: 0.5, temperature: 2 },
+  ]),
   "nn.mse": call(nn.mse, () => [ones([2]), ones([2]), { reduction: "mean" }]),
   "nn.bceWithLogits": call(nn.bceWithLogits, () => [ones([2]), ones([2]), { reduction: "mean" }]),
   sort: call(sort, () => [ones([2, 2]), { descending: true }]),
