@@ -9,6 +9,7 @@ import { moduleChecks } from "./checks/model.ts";
 import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
 import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
+import * as sdtV2 from "./checks/sdt-v2.ts";
 import { lossChecks, optimizerChecks } from "./checks/training.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
@@ -40,6 +41,10 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v1/unit_attention_map": attentionChecks,
   "sdt-v1/unit_losses": lossChecks,
   "sdt-v1/unit_optimizers": optimizerChecks,
+  ...Object.fromEntries(Object.keys(models.sdtV2.sdtV2.official).map((kind) => [`sdt-v2/${kind}`, sdtV2.partChecks])),
+  "sdt-v2/model": sdtV2.networkChecks,
+  "sdt-v2/unit_sdsa3_operator": sdtV2.operatorChecks,
+  "sdt-v2/unit_energy": sdtV2.energyChecks,
 };
 
 /** The checks of a fixture's kind, or undefined when none is known. */

@@ -60,9 +60,10 @@ export async function survey(model: Module, inputs: Inputs, options: OperationOp
 }
 
 /** A row's rate from what was measured; a name that is not there never fired. */
-function rateOf({ rate }: EnergyTableRow, { operations, taps }: Pick<Survey, "operations" | "taps">) {
+function rateOf({ rate }: EnergyTableRow, { operations, rates, taps }: Pick<Survey, "operations" | "rates" | "taps">) {
   const sources = [
     ...(rate?.taps ?? []).map((name) => taps.find((t) => t.layer === name)),
+    ...(rate?.neurons ?? []).map((name) => rates.find((r) => r.layer === name)),
     ...(rate?.inputs ?? []).map((name) => {
       const l = operations.layers.find(({ layer }) => layer === name);
       return l && { rate: l.nonZero, perStep: l.perStep };

@@ -5,9 +5,9 @@ import { e3dsnn, e3dsnnScript } from "./e-3dsnn.ts";
 import { memory } from "./memory.ts";
 import { plain } from "./plain.ts";
 import type { EnergyPreset, PresetSettings } from "./preset.ts";
-import { sdt } from "./sdt.ts";
+import { sdt, sdtV2 } from "./sdt.ts";
 
-export const presets: readonly EnergyPreset[] = [plain, sdt, emsYolo, spikeYolo, e3dsnn, e3dsnnScript, memory];
+export const presets: readonly EnergyPreset[] = [plain, sdt, sdtV2, emsYolo, spikeYolo, e3dsnn, e3dsnnScript, memory];
 
 /** A preset by name. @throws SpikeloomError with the nearest name. */
 export function findPreset(name: string): EnergyPreset {

@@ -12,8 +12,8 @@ export interface EnergyTableRow {
   operation: "mac" | "ac";
   /** Counted once instead of T times. */
   once?: boolean | undefined;
-  /** Where its firing rate is read: values that the model reports by name, or the inputs of weight layers. None: 1. */
-  rate?: { taps?: readonly string[]; inputs?: readonly string[]; combine: "mean" | "sum" } | undefined;
+  /** Where its firing rate is read: values that the model reports by name, neurons, or the inputs of weight layers. None: 1. */
+  rate?: { taps?: readonly string[]; neurons?: readonly string[]; inputs?: readonly string[]; combine: "mean" | "sum" } | undefined;
 }
 
 export interface EnergyTable {

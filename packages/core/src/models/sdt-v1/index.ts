@@ -6,7 +6,8 @@ import { energyTable } from "./energy.ts";
 import { SpikeDrivenTransformer } from "./model.ts";
 import { officialKinds } from "./official.ts";
 
-export { attentionMaps, positionRates } from "./attention.ts";
+export { positionRates } from "../positions.ts";
+export { attentionMaps } from "./attention.ts";
 export * from "./configs.ts";
 export * from "./energy.ts";
 export * from "./model.ts";
