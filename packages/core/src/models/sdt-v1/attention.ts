@@ -29,7 +29,7 @@ export function attentionMaps(model: SpikeDrivenTransformer, input: Tensor): Att
             entry.before = positionRates(value);
           } else entry.after = positionRates(value);
         },
-        () => model.forward(input),
+        () => void model.forward(input),
       ),
     ),
   );

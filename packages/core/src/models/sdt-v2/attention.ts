@@ -35,7 +35,7 @@ export function attentionMaps(model: MetaSpikeFormer, input: Tensor): AttentionM
             // Behind attention the positions are one axis.
             if (found.side === "before") [found.map.height, found.map.width] = spikes.shape.slice(2, 4) as [number, number];
           },
-          () => model.forward(input),
+          () => void model.forward(input),
         ),
       ),
     );
