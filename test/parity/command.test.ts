@@ -64,6 +64,7 @@ it.each([
   ["sdt-v1", "tiny_dvs_tet_eval", "wasm", "safetensors"],
   ["sdt-v1/unit_sdsa", "unit_sdsa", "wasm", "safetensors"],
   ["sdt-v1/unit_mlp_res", "unit_mlp_res", "wasm", "npz"],
+  ["sdt-v2", "tiny_T1_eval", "wasm", "safetensors"],
 ] as const)("%s: %s on %s, weights as %s", async (name, file, device, weights) => {
   await breathe();
   const { checks, outputs } = await run(name, file, device, weights);

@@ -86,8 +86,8 @@ export function rasterOf({ layer, values, steps, batch, neurons }: Recorded, sam
 
 /** One sample's maps of every block. */
 export function attentionOf(maps: readonly models.AttentionMap[], sample: number): ReportAttention[] {
-  return maps.map(({ block, width, height, before, after }) => ({
-    ...{ block, width, height },
+  return maps.map(({ legend, block, width, height, before, after }) => ({
+    ...{ legend, block, width, height },
     before: [...(before[sample] as Float64Array)],
     after: [...(after[sample] as Float64Array)],
   }));

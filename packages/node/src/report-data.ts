@@ -3,7 +3,7 @@
  * raw (rates and accuracies from 0 to 1, energies in picojoules); null stands for a value that does not exist or is not finite.
  * A part that is left out has no section.
  */
-import type { measure } from "spikeloom";
+import type { measure, models } from "spikeloom";
 
 export interface ReportData {
   /** Name of the run. */
@@ -146,15 +146,16 @@ export interface ReportRaster {
   readonly bits: string;
 }
 
-/** One block's attention for one image: the values V_S as spikes, before and after the channel mask of SDSA. */
+/** One block's attention for one image. */
 export interface ReportAttention {
+  /** What the two maps are called and mean. */
+  readonly legend: models.AttentionLegend;
   /** Block's path in the model. */
   readonly block: string;
   readonly width: number;
   readonly height: number;
-  /** Firing rate of V_S at each position in reading order, averaged over T and channels; 0 to 1. */
+  /** Firing rates at each position in reading order, averaged over T and channels; 0 to 1. */
   readonly before: readonly number[];
-  /** The same of the masked values. */
   readonly after: readonly number[];
 }
 

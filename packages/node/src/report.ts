@@ -174,8 +174,9 @@ function rastersSection(samples: readonly ReportSample[]): Markup | undefined {
 
 function attentionSection(samples: readonly ReportSample[]): Markup | undefined {
   const shown = samples.filter((s) => s.attention?.length);
-  if (!shown.length) return undefined;
-  return html`<p>Spike-driven self-attention lets a channel of the values V<sub>S</sub> pass only where queries and keys agree. Each map is the firing rate of V<sub>S</sub> at every position, averaged over channels and steps, before and after that mask. Both maps of a block share one scale.</p>
+  const legend = shown[0]?.attention?.[0]?.legend;
+  if (!legend) return undefined;
+  return html`<p>${legend.text} Both maps of a block share one scale.</p>
 <div class="samples">${shown.map((s) => html`<div class="sample">${digit(s)}${s.attention?.map((a) => attention(a, `test image ${s.index}`))}</div>\n`)}</div>`;
 }
 

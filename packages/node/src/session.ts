@@ -104,8 +104,12 @@ export function buildModel(recipe: Recipe, set?: Pick<SessionData, "test"> & Ima
           `model.config.${key} is ${config[key]}, but ${recipe.data.name} has ${expected} ${what}. Choose data that fits the model, or train one that fits the data (model.config.${key}=${expected})`,
         );
   if (set && Array.isArray(config.imageSize)) checkSize(recipe, config.imageSize, set);
-  if (recipe.train.loss.tet && config.tet === false)
-    throw recipeError(recipe, "train.loss.tet", "train.loss.tet needs the logits of every step: set model.config.tet=true");
+  if (recipe.train.loss.tet && !config.tet)
+    throw recipeError(
+      recipe,
+      "train.loss.tet",
+      `train.loss.tet needs the logits of every step: ${config.tet === false ? "set model.config.tet=true" : `${system.name} has only their mean, so leave it out`}`,
+    );
   return { model: system.build(config), system, config };
 }
 

@@ -4,8 +4,16 @@ import type { Module } from "../nn/module.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { OfficialKind } from "./official.ts";
 
-/** Where one block looks: for each sample a picture of rates in 0..1, before and after its attention mask. */
+/** What two pictures of a block's attention are: their names, and a sentence or two that explains them. */
+export interface AttentionLegend {
+  before: string;
+  after: string;
+  text: string;
+}
+
+/** Where one block looks: for each sample two pictures of rates in 0..1. The legend is the same for all blocks of a system. */
 export interface AttentionMap {
+  legend: AttentionLegend;
   block: string;
   width: number;
   height: number;

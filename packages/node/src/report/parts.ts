@@ -76,14 +76,14 @@ export function attentionMap(values: readonly number[], { width, height }: Repor
 
 /** One block's maps. @param of what was shown, in words, @param over the picture of it, where maps are to lie over it */
 export function attention(maps: ReportAttention, of: string, over?: ReportImage): Markup {
-  const { block, width, height, before, after } = maps;
+  const { legend, block, width, height, before, after } = maps;
   const max = Math.max(...before, ...after);
   const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / (values.length || Number.NaN);
   const map = (values: readonly number[], name: string) => {
     const shown = attentionMap(values, maps, max, over);
-    return html`<figure class="map"><img src="${pngUri(shown.rgb, shown.width, shown.height, 3)}" width="${shown.width}" height="${shown.height}" alt="${block}, V_S ${name} the mask for ${of}: ${width} x ${height} positions, mean ${percent(mean(values), 1)}"><figcaption>${name}: mean ${percent(mean(values), 1)}</figcaption></figure>`;
+    return html`<figure class="map"><img src="${pngUri(shown.rgb, shown.width, shown.height, 3)}" width="${shown.width}" height="${shown.height}" alt="${block}, ${name} for ${of}: ${width} x ${height} positions, mean ${percent(mean(values), 1)}"><figcaption>${name}: mean ${percent(mean(values), 1)}</figcaption></figure>`;
   };
-  return html`<div class="block"><h3>${block}</h3><div class="maps">${map(before, "before")}${map(after, "after")}</div><div class="scale"><span>0</span><i></i><span>${percent(max, 0)}</span></div></div>`;
+  return html`<div class="block"><h3>${block}</h3><div class="maps">${map(before, legend.before)}${map(after, legend.after)}</div><div class="scale"><span>0</span><i></i><span>${percent(max, 0)}</span></div></div>`;
 }
 
 /** A table that may be wider than the page. */

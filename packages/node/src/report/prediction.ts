@@ -143,8 +143,9 @@ ${grouped(shown, (inPart, part) =>
 const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / (values.length || Number.NaN);
 
 function attentionSection({ attention: maps, image }: Prediction, name: string): Markup | undefined {
-  if (!maps.length) return undefined;
-  return html`<p>Spike-driven self-attention lets a channel of the values V<sub>S</sub> pass only where queries and keys agree. The maps lie over the image: the firing rate of V<sub>S</sub> at every position, averaged over channels and steps, before and after that mask. Both maps of a block share one scale.</p>
+  const [first] = maps;
+  if (!first) return undefined;
+  return html`<p>${first.legend.text} They lie over the image. Both maps of a block share one scale.</p>
 <div class="samples over">${maps.map((a) => html`<div class="sample">${attention(a, name, image)}</div>`)}</div>`;
 }
 

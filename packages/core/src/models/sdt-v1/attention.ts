@@ -10,6 +10,12 @@ import { positionRates } from "../positions.ts";
 import type { AttentionMap } from "../system.ts";
 import type { SpikeDrivenTransformer } from "./model.ts";
 
+const legend = {
+  before: "V\u209b before the mask",
+  after: "V\u209b after the mask",
+  text: "Spike-driven self-attention lets a channel of the values V\u209b pass only where queries and keys agree. The maps show the firing rate of V\u209b at every position, averaged over channels and steps, before and after that mask.",
+};
+
 /** Maps of every block for a batch, in eval mode: rates averaged over T and channels. */
 export function attentionMaps(model: SpikeDrivenTransformer, input: Tensor): AttentionMap[] {
   const maps = new Map<string, AttentionMap>();
@@ -22,7 +28,7 @@ export function attentionMaps(model: SpikeDrivenTransformer, input: Tensor): Att
           const match = /^MS_SSA_Conv(\d+)_(q_lif|x_after_qkv)$/.exec(name);
           if (!match) return;
           const block = `block.${match[1]}`;
-          const entry = maps.get(block) ?? { block, width: 0, height: 0, before: [], after: [] };
+          const entry = maps.get(block) ?? { legend, block, width: 0, height: 0, before: [], after: [] };
           maps.set(block, entry);
           if (match[2] === "q_lif") {
             [entry.height, entry.width] = value.shape.slice(2, 4) as [number, number];

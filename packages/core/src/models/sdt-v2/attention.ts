@@ -10,13 +10,19 @@ import { positionRates } from "../positions.ts";
 import type { AttentionMap } from "../system.ts";
 import { type MetaSpikeFormer, SpikeDrivenSelfAttention3 } from "./model.ts";
 
+const legend = {
+  before: "queries",
+  after: "after attention",
+  text: "SDSA-3 sums k\u1d40v over all positions and lets the queries of each position gather from it; there is no mask. The maps show firing rates at every position, averaged over channels and steps: of the queries, and of the neurons behind attention.",
+};
+
 /** Maps of every block for a batch, in eval mode: rates averaged over T and channels. */
 export function attentionMaps(model: MetaSpikeFormer, input: Tensor): AttentionMap[] {
   const maps: AttentionMap[] = [];
   const neurons = new Map<unknown, { map: AttentionMap; side: "before" | "after" }>();
   for (const [path, m] of model.namedModules()) {
     if (!(m instanceof SpikeDrivenSelfAttention3)) continue;
-    const map: AttentionMap = { block: path.replace(/\.attn$/, ""), width: 0, height: 0, before: [], after: [] };
+    const map: AttentionMap = { legend, block: path.replace(/\.attn$/, ""), width: 0, height: 0, before: [], after: [] };
     maps.push(map);
     neurons.set(m.q_lif, { map, side: "before" });
     neurons.set(m.attn_lif, { map, side: "after" });

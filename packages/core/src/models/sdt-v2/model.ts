@@ -39,8 +39,6 @@ function neuron(vThreshold = 1, scale = 1): LIF {
   return new LIF({ tau: 2, vThreshold: vThreshold / scale, vReset: 0, detachReset: true, decayInput: true, surrogate });
 }
 
-const conv1x1 = (cin: number, cout: number) => new Conv2d(cin, cout, 1, { bias: false });
-
 function linear(dim: number, classes: number): Linear {
   const layer = new Linear(dim, classes);
   truncNormal_(layer.weight, { std: 0.02, a: -2, b: 2 });
@@ -87,11 +85,12 @@ export class SepConv extends Module {
     super();
     const wide = 2 * dim;
     this.lif1 = neuron();
-    this.pwconv1 = conv1x1(dim, wide);
+    // Its output is twice as wide as the block, and cheap to make again from spikes.
+    this.pwconv1 = new Conv2d(dim, wide, 1, { bias: false, keepOutput: false });
     this.bn1 = new BatchNorm2d(wide);
     this.lif2 = neuron();
     this.dwconv = new Conv2d(wide, wide, 7, { padding: 3, groups: wide, bias: false });
-    this.pwconv2 = conv1x1(wide, dim);
+    this.pwconv2 = new Conv2d(wide, dim, 1, { bias: false });
     this.bn2 = new BatchNorm2d(dim);
   }
 
@@ -200,7 +199,8 @@ export class SpikingMLP extends Module {
 
   constructor(dim: number, hidden = 4 * dim) {
     super();
-    this.fc1_conv = new Conv1d(dim, hidden, 1);
+    // The largest output of a block, and by far the cheapest to make again.
+    this.fc1_conv = new Conv1d(dim, hidden, 1, { keepOutput: false });
     this.fc1_bn = new BatchNorm1d(hidden);
     this.fc1_lif = neuron();
     this.fc2_conv = new Conv1d(hidden, dim, 1);

@@ -61,10 +61,15 @@ export class RepConv extends Module {
 
   constructor(channels: number) {
     super();
-    const pointwise = () => new Conv2d(channels, channels, 1, { bias: false });
+    const pointwise = (keepOutput: boolean) => new Conv2d(channels, channels, 1, { bias: false, keepOutput });
     // Padded here, where its input's border is zero; what the norm's border adds follows.
     const depthwise = new Conv2d(channels, channels, 3, { padding: 1, groups: channels, bias: false });
-    this.body = new Sequential(pointwise(), new BNAndPad(channels), new Sequential(depthwise, pointwise(), new BatchNorm2d(channels)));
+    // The first convolution is given spikes: its output is cheap to make again.
+    this.body = new Sequential(
+      pointwise(false),
+      new BNAndPad(channels),
+      new Sequential(depthwise, pointwise(true), new BatchNorm2d(channels)),
+    );
   }
 
   /** The layers in order. */
