@@ -190,6 +190,26 @@ const eventNpz: Reader = {
   words: ["t.npy", "frames.npy", "<i8", "<f4", "|b1"],
 };
 
+const eventNpy: Reader = {
+  name: "events npy",
+  seeds: () => [
+    npy.encode(formats.ndArray("i32", [3, 4], Int32Array.of(1, 0, 3, 1, 5, 1, 2, 0, 9, 127, 1, 1))),
+    npy.encode(formats.ndArray("f64", [1, 4], Float64Array.of(7, 3, 4, 1))),
+  ],
+  read: (bytes, name) => data.events.readEventNpy(bytes, SENSOR, name),
+  memory: 64,
+  words: ["<i4", "<f8", "(3, 4)", "fortran_order': True"],
+};
+
+const harDvs: Reader = {
+  name: "HAR-DVS list",
+  seeds: () => [bytesOf("action_001/a 25 0\naction_300/b 31 299\r\n")],
+  read: data.events.readHarDvsList,
+  memory: 1024,
+  words: ["../", " 1 ", "\r\n"],
+  prefixes: true,
+};
+
 const gestures: Reader = {
   name: "gesture labels",
   seeds: () => [bytesOf("class,startTime_usec,endTime_usec\n1,80048239,85092709\n11,89431170,95231007\r\n")],
@@ -407,6 +427,8 @@ export const READERS: readonly Reader[] = [
   aedat2,
   aedat3,
   eventNpz,
+  eventNpy,
+  harDvs,
   gestures,
   trials,
   recipeReader,

@@ -31,6 +31,8 @@ export function readHarDvsList(bytes: Uint8Array, name = "labels"): HarDvsEntry[
     const [, path, label] = /^\s*(\S+)\s+\S+\s+(\d{1,6})\s*$/.exec(line) ?? [];
     if (path === undefined || label === undefined)
       throw malformed(`${name}, line ${i + 1}`, undefined, "path, a number, and the label", JSON.stringify(line.slice(0, 60)));
+    if (path.split(/[\\/]/).includes(".."))
+      throw malformed(`${name}, line ${i + 1}`, undefined, "a path without ..", JSON.stringify(path.slice(0, 60)));
     return [{ path, label: Number(label) }];
   });
   if (!entries.length) throw malformed(name, undefined, "a line for each recording", "none");

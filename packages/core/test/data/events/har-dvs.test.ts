@@ -18,6 +18,7 @@ test.each<[Uint8Array, RegExp]>([
   [bytes(""), /expected a line for each recording, found none/],
   [bytes("a 1 2\nb 1"), /list, line 2: expected path, a number, and the label, found "b 1"/],
   [bytes("a 1 two"), /line 1: .*found "a 1 two"/],
+  [bytes("a/../../b 1 2"), /line 1: expected a path without .., found "a\/..\/..\/b"/],
   [Uint8Array.of(0xff, 0x20), /expected text, found other bytes/],
 ])("a list that is wrong: %#", (list, message) => {
   expect(() => readHarDvsList(list, "list")).toThrow(FormatError);
