@@ -83,6 +83,9 @@ const double = defineOp({
   backward: (_ctx, grads) => grads.map((g) => g?.mul(2) ?? null),
 });
 
+/** A checkpoint of PyTorch that holds an empty dictionary. */
+const torchFile = () => formats.writeZip(new Map([["net/data.pkl", Uint8Array.of(0x80, 2, 0x7d, 0x2e)]]));
+
 /** Right calls of every public function that takes something, by name: each of their arguments is replaced by everything in WRONG. */
 const CALLS: Readonly<Record<string, Call>> = {
   tensor: call(tensor, () => [[1, 2], [2], "f32"]),
@@ -307,6 +310,16 @@ const CALLS: Readonly<Record<string, Call>> = {
   ),
   "safetensors.decode": call(safetensors.decode, () => [safetensors.encode(new Map()), "a"]),
   "safetensors.load": call(safetensors.load, () => [safetensors.encode(new Map()), "a"]),
+  "safetensors.open": call(safetensors.open, () => [safetensors.encode(new Map()), "a"]),
+  "safetensors.plan": call(safetensors.plan, () => [new Map([["a", { dtype: "f32" as const, shape: [2] }]]), { a: "b" }]),
+  "safetensors.plan of an array": call(
+    (a: Anything) => safetensors.plan(new Map([["a", a]])),
+    () => [{ dtype: "f32", shape: [2] }],
+  ),
+  "formats.bytesOfElements": call(formats.bytesOfElements, () => [formats.ndArray("f32", [2], new Float32Array(2))]),
+  "formats.openPyTorch": call(formats.openPyTorch, () => [torchFile(), { name: "a", maxBytes: 9 }]),
+  "weights.open": call(formats.weights.open, () => [safetensors.encode(new Map()), { name: "a", key: "", maxBytes: 9 }]),
+  "weights.load": call(formats.weights.load, () => [safetensors.encode(new Map()), { name: "a", key: "", maxBytes: 9 }]),
   "safetensors.encode": call(safetensors.encode, () => [new Map(), { a: "b" }]),
   "safetensors.save": call(safetensors.save, () => [new Map(), { a: "b" }]),
   "safetensors.encode of an array": call(
@@ -319,7 +332,7 @@ const CALLS: Readonly<Record<string, Call>> = {
 const ELSEWHERE = [
   "init engineInfo memoryInfo random nearest denseViews resetDenseViews isRecording",
   "Tensor Context SpikeloomError FormatError SettingError Rng Stream",
-  "nn.Module nn.Identity nn.ReLU nn.GELU nn.SiLU nn.Sigmoid nn.Tanh nn.isDouble nn.tap nn.tapping nn.toFile nn.fromFile nn.likeFile",
+  "nn.Module nn.Identity nn.ReLU nn.GELU nn.SiLU nn.Sigmoid nn.Tanh nn.isDouble nn.tap nn.tapping nn.toFile nn.fromFile nn.likeFile formats.TorchTensor",
 ].flatMap((names) => names.split(" "));
 
 const message = (name: string, wrong: () => unknown, words: RegExp | string) => ({ name, wrong, words });
@@ -504,7 +517,12 @@ describe("what the types forbid", () => {
       ...functions(nn, "nn."),
       ...functions(nn.init, "nn.init."),
       ...functions(formats, "formats."),
-      ...[...functions(npy, "npy."), ...functions(npz, "npz."), ...functions(safetensors, "safetensors.")],
+      ...[
+        ...functions(npy, "npy."),
+        ...functions(npz, "npz."),
+        ...functions(safetensors, "safetensors."),
+        ...functions(formats.weights, "weights."),
+      ],
     ];
     expect(all.filter((name) => !Object.hasOwn(CALLS, name) && !ELSEWHERE.includes(name))).toEqual([]);
   });

@@ -210,6 +210,7 @@ export function elementsFromBytes(dtype: DType, bytes: Uint8Array, littleEndian:
 
 /** Little-endian file bytes of an array. Shares memory with it where no conversion is needed. */
 export function bytesOfElements(array: NdArray): Uint8Array {
+  expectArray("bytesOfElements", array);
   const { data, dtype } = array;
   let bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   if (dtype === "f16" || dtype === "bf16") {

@@ -3,6 +3,7 @@ import type { EnergyTable } from "../measure/presets/table.ts";
 import type { Module } from "../nn/module.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { OfficialKind } from "./official.ts";
+import type { StateRules } from "./state.ts";
 
 /** What two pictures of a block's attention are: their names, and a sentence or two that explains them. */
 export interface AttentionLegend {
@@ -31,7 +32,7 @@ export interface EnergyInput {
 }
 
 /** What the registry knows of a system. `C` is its configuration type. */
-export interface System<C = Record<string, unknown>> {
+export interface System<C = Record<string, unknown>> extends StateRules {
   /** Its folder's and its fixtures' name. */
   name: string;
   title: string;

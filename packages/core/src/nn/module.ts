@@ -233,7 +233,7 @@ export abstract class Module {
     }
     for (const [key, target] of mine) {
       const source = state.get(key);
-      if (source) target.set(fromFile(target, Float64Array.from(source.data as ArrayLike<number>, Number)));
+      if (source) target.set(fromFile(target, numbers(source.data)));
     }
     return { missing, unexpected };
   }
@@ -261,17 +261,30 @@ function list(what: string, keys: readonly string[]): string {
   return `${keys.length} ${what} key${keys.length > 1 ? "s" : ""} (${shown.join(", ")}${keys.length > 5 ? ", ..." : ""})`;
 }
 
-/** Walk a C-ordered array of shape `shape` in the order of its axes permuted by `axes`: index of each element. */
-function* permuted(shape: Shape, axes: readonly number[]): Generator<number> {
+/** Values of any kind as floating-point numbers; those that are already are not copied, since a state dict may be most of the memory. */
+function numbers(data: ArrayLike<number> | ArrayLike<bigint>): Float32Array | Float64Array {
+  if (data instanceof Float32Array || data instanceof Float64Array) return data;
+  return Float64Array.from(data as ArrayLike<number>, Number);
+}
+
+/**
+ * Copy a C-ordered array of shape `shape` into the order of its axes permuted by `axes`; or, where `back`, from that order.
+ */
+function copyPermuted(from: TypedArray, to: TypedArray, shape: Shape, axes: readonly number[], back: boolean): void {
   const strides = stridesOf(shape);
   const dims = axes.map((a) => shape[a] as number);
   const steps = axes.map((a) => strides[a] as number);
+  const last = dims.length - 1;
+  const inner = dims[last] ?? 1;
+  const step = steps[last] ?? 0;
   const at = dims.map(() => 0);
   const n = sizeOf(shape);
   let index = 0;
-  for (let i = 0; i < n; i++) {
-    yield index;
-    for (let d = dims.length - 1; d >= 0; d--) {
+  for (let i = 0; i < n; ) {
+    for (let j = 0, k = index; j < inner; j++, i++, k += step)
+      if (back) to[k] = from[i] as number;
+      else to[i] = from[k] as number;
+    for (let d = last - 1; d >= 0; d--) {
       at[d] = (at[d] as number) + 1;
       index += steps[d] as number;
       if ((at[d] as number) < (dims[d] as number)) break;
@@ -289,8 +302,8 @@ export function toFile(value: Parameter | StateBuffer): StateEntry {
 }
 
 /** Values of a file's tensor in the order of our memory. */
-export function fromFile(target: { layout: Layout | null; shape: Shape }, data: Float64Array): Float64Array {
-  return reorder(target.layout, target.shape, data, true).data as Float64Array;
+export function fromFile(target: { layout: Layout | null; shape: Shape }, data: Float32Array | Float64Array): Float32Array | Float64Array {
+  return target.layout ? reorder(target.layout, target.shape, data, true).data : data;
 }
 
 /** A gradient (or any tensor shaped like a parameter) in the file's axis order. */
@@ -306,14 +319,7 @@ function reorder(
 ): { shape: Shape; data: Float32Array | Float64Array } {
   const out = data instanceof Float64Array ? new Float64Array(data.length) : new Float32Array(data.length);
   if (!layout) out.set(data);
-  else {
-    let i = 0;
-    for (const at of permuted(layout.shape, layout.axes)) {
-      if (toMemory) out[i] = data[at] as number;
-      else out[at] = data[i] as number;
-      i++;
-    }
-  }
+  else copyPermuted(data, out, layout.shape, layout.axes, !toMemory);
   return { shape: layout?.shape ?? shape, data: out };
 }
 

@@ -93,4 +93,7 @@ function describe(name: string, json: boolean): void {
       state.shapes,
     ),
   );
+  const { renames = [], harmless = [] } = system;
+  for (const { from, to, why } of renames) console.log(`\nin files, ${from} is ${to}: ${why}`);
+  for (const { keys, why } of harmless) console.log(`\nin files, ${keys} may be left over: ${why}`);
 }
