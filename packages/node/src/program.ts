@@ -194,6 +194,7 @@ Examples:
     .option("--dir <folder>", "where the data set's files are")
     .addOption(workers())
     .addOption(weights())
+    .addOption(mode())
     .option("--set <key=value>", "override a value of the run's recipe, such as data.dir=FOLDER; may be repeated", collect)
     .addOption(json("the result"))
     .addHelpText(
@@ -210,6 +211,7 @@ Examples:
     .argument("<run>", "the run's folder")
     .option("--set <key=value>", "override a value of the run's recipe; may be repeated", collect)
     .addOption(weights())
+    .addOption(mode())
     .option("--images <n>", "test images to average over (default: 100)", whole(1))
     .option("--preset <name>", "a convention whose layers are listed (default: plain); may be repeated", collect)
     .addOption(
@@ -239,6 +241,7 @@ Examples:
     .option("--picture <file>", "where the page goes: .html, or .png for a picture alone; or a folder (default: predict/ in the run)")
     .option("--no-picture", "write no page")
     .addOption(weights())
+    .addOption(mode())
     .option("--set <key=value>", "override a value of the run's recipe, such as data.image.resize=32; may be repeated", collect)
     .addOption(json("the results"))
     .addHelpText(
@@ -282,6 +285,7 @@ Examples:
     .requiredOption("--weights <file>", "safetensors or npz, under PyTorch's keys and shapes")
     .requiredOption("--input <file>", "npy, or npz where there are several inputs")
     .requiredOption("--output <file>", "the npz to write")
+    .addOption(mode())
     .option("--taps", "write every tapped intermediate result too")
     .addHelpText(
       "after",
@@ -352,6 +356,13 @@ function weights(): Option {
     "best",
     "last",
   ]);
+}
+
+function mode(): Option {
+  return new Option(
+    "--mode <name>",
+    "how integer-valued neurons emit: integers, or binary spikes over virtual steps, the same result by additions alone (default: the recipe's, else integer)",
+  ).choices(["integer", "spikes"]);
 }
 
 function json(what: string): Option {

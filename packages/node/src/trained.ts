@@ -1,5 +1,5 @@
 /** A run that was trained: its recipe and model with the weights loaded, and its data where wanted. For eval, measure and predict. */
-import { type EngineInfo, type models, type nn, SpikeloomError, safetensors } from "spikeloom";
+import { type EngineInfo, type models, type nn, SpikeloomError, safetensors, snn } from "spikeloom";
 import type { Recipe } from "./recipe.ts";
 import { FILES, RunFolder } from "./run-folder.ts";
 import { buildModel, type EngineChoice, loadData, type SessionData, startEngine } from "./session.ts";
@@ -26,6 +26,8 @@ export interface TrainedOptions extends EngineChoice {
   set?: readonly string[] | undefined;
   /** Where not given: the final weights, or the last checkpoint's while the run is not done. */
   weights?: WeightsChoice | undefined;
+  /** How integer-valued neurons emit; default: as the recipe has it. */
+  mode?: snn.SpikeMode | undefined;
 }
 
 /**
@@ -35,13 +37,13 @@ export interface TrainedOptions extends EngineChoice {
 export async function openTrained(options: TrainedOptions): Promise<Trained> {
   const { folder, recipe, engine } = await openRun(options);
   const set = await loadData(recipe);
-  return { folder, recipe, engine, set, ...(await loadModel(folder, recipe, options.weights, set)) };
+  return { folder, recipe, engine, set, ...(await loadModel(folder, recipe, options, set)) };
 }
 
 /** Open a run's folder for its model alone: its data need not be there. */
 export async function openModel(options: TrainedOptions): Promise<TrainedModel> {
   const { folder, recipe, engine } = await openRun(options);
-  return { folder, recipe, engine, ...(await loadModel(folder, recipe, options.weights)) };
+  return { folder, recipe, engine, ...(await loadModel(folder, recipe, options)) };
 }
 
 async function openRun({ run, set = [], device, threads }: TrainedOptions) {
@@ -51,8 +53,14 @@ async function openRun({ run, set = [], device, threads }: TrainedOptions) {
   return { folder, recipe, engine };
 }
 
-async function loadModel(folder: RunFolder, recipe: Recipe, choice: WeightsChoice | undefined, set?: SessionData) {
+async function loadModel(
+  folder: RunFolder,
+  recipe: Recipe,
+  { weights: choice, mode }: Pick<TrainedOptions, "weights" | "mode">,
+  set?: SessionData,
+) {
   const { model, system } = buildModel(recipe, set);
+  if (mode) snn.setMode(model, mode);
   const from = choice === "best" ? "best" : choice === "last" ? "checkpoint" : folder.has("weights") || choice ? "weights" : "checkpoint";
   if (!folder.has(from)) {
     const there = (["weights", "best", "checkpoint"] as const).filter((name) => folder.has(name)).map((name) => FILES[name]);

@@ -2,7 +2,7 @@
  * `spikeloom run`: any model, or part of one, on any tensor: files in PyTorch's names, shapes and axis order in, the same out.
  * Configurations are the official code's own arguments, so that a published setting can be pasted.
  */
-import { type formats, models, nearest, nn, noGrad, npy, npz, SpikeloomError, safetensors, scope } from "spikeloom";
+import { type formats, models, nearest, nn, noGrad, npy, npz, SpikeloomError, safetensors, scope, snn } from "spikeloom";
 import { readFileChecked, writeFileAtomic } from "../files.ts";
 import { type EngineChoice, startEngine } from "../session.ts";
 
@@ -14,11 +14,13 @@ export interface RunOptions extends EngineChoice {
   input: string;
   output: string;
   taps?: boolean | undefined;
+  /** How integer-valued neurons emit. */
+  mode?: snn.SpikeMode | undefined;
 }
 
 type Arrays = Map<string, formats.NdArray>;
 
-export async function run({ model: name, config = {}, weights, input, output, taps = false, ...choice }: RunOptions): Promise<void> {
+export async function run({ model: name, config = {}, weights, input, output, taps = false, mode, ...choice }: RunOptions): Promise<void> {
   const slash = name.indexOf("/");
   const system = models.findSystem(slash < 0 ? name : name.slice(0, slash));
   const kindName = slash < 0 ? "model" : name.slice(slash + 1);
@@ -40,6 +42,7 @@ export async function run({ model: name, config = {}, weights, input, output, ta
     const module = nn.init.withoutDraws(() => kind.build(config));
     module.loadStateDict(state as Parameters<nn.Module["loadStateDict"]>[0]);
     module.eval();
+    if (mode) snn.setMode(module, mode);
     const { outputs, taps: values } = noGrad(() => kind.run(module, inputs, { taps }));
     return new Map([...outputs, ...(taps ? values : [])]);
   });
