@@ -8,6 +8,7 @@ export {
   profileKernels,
   traceKernels,
 } from "../runtime/profile.ts";
+export { type CheckOptions, check, type Folded, type Remaining, type Remark, type SpikeCheck } from "./check.ts";
 export * from "./energy.ts";
 export { FiringMeter, type FiringOptions, type FiringRate, firingOf, firingRates } from "./firing.ts";
 export * from "./footprint.ts";

@@ -79,6 +79,13 @@ export function withForwardHook<R>(hook: ForwardHook, fn: () => R): R {
   }
 }
 
+const running: Module[] = [];
+
+/** The module whose forward runs now, if one does. @internal */
+export function runningModule(): Module | undefined {
+  return running.at(-1);
+}
+
 export abstract class Module {
   training = true;
   /**
@@ -93,7 +100,14 @@ export abstract class Module {
       configurable: true,
       value: (...inputs: unknown[]) =>
         scope(() => {
-          const run = (...given: unknown[]) => (own as (...inputs: unknown[]) => unknown).apply(this, given);
+          const run = (...given: unknown[]) => {
+            running.push(this);
+            try {
+              return (own as (...inputs: unknown[]) => unknown).apply(this, given);
+            } finally {
+              running.pop();
+            }
+          };
           const output = this.recompute ? checkpoint(run as (...x: Tensor[]) => Tensor, ...(inputs as Tensor[])) : run(...inputs);
           // Who listens has heard it.
           if (!isRecomputing()) for (const hook of hooks) hook(this, inputs, output);

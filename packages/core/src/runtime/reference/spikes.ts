@@ -110,7 +110,8 @@ export const spikes = {
       const sum = new Float64Array(n);
       const first = Math.floor(row / m) * k;
       for (let d = 0; d < steps; d++)
-        for (let l = 0; l < k; l++) if (spikeAt(x, row * steps + d, 1, k, l)) for (let j = 0; j < n; j++) sum[j]! += w[(first + l) * n + j]!;
+        for (let l = 0; l < k; l++)
+          if (spikeAt(x, row * steps + d, 1, k, l)) for (let j = 0; j < n; j++) sum[j]! += w[(first + l) * n + j]!;
       for (let j = 0; j < n; j++) y[row * n + j] = scale * sum[j]!;
     }
   },
