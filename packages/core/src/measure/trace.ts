@@ -2,7 +2,8 @@
  * The graph of one forward pass: every operation with the layer that ran it, what its operands are made from and who reads its results. On a
  * device without memory (runtime/phantom.ts), which computes nothing, that of any network takes moments.
  */
-import { type Module, Parameter, runningModule, StateBuffer } from "../nn/module.ts";
+import { type Module, Parameter, StateBuffer } from "../nn/module.ts";
+import { running } from "../nn/running.ts";
 import { device, onDevice } from "../runtime/engine.ts";
 import { Phantom } from "../runtime/phantom.ts";
 import { reset } from "../spiking/neurons.ts";
@@ -63,7 +64,7 @@ export function trace(model: Module, input: Shape): Step[] {
   };
   const restore = model.modes();
   const hook: OpHook = (op, inputs, outputs, settings) => {
-    const layer = names.get(runningModule() as Module) ?? "";
+    const layer = names.get(running.at(-1) as Module) ?? "";
     const step: Step = { op, layer, inputs: inputs.map(lookUp), outputs: [], settings };
     for (const value of step.inputs) value.readers.push(step);
     step.outputs = outputs.map((t) => learn(t, { kind: kindOf(t, step), shape: t.shape, from: step, readers: [] }));

@@ -13,6 +13,7 @@ import { checkpoint, isRecomputing } from "../tensor/checkpoint.ts";
 import { scope } from "../tensor/scope.ts";
 import { expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../tensor/shape.ts";
 import { type DType, expectTensor, Tensor, tensor } from "../tensor/tensor.ts";
+import { running } from "./running.ts";
 
 /** How PyTorch's tensor of shape `shape` maps to ours: permute its axes by `axes`, then reshape. */
 export interface Layout {
@@ -77,13 +78,6 @@ export function withForwardHook<R>(hook: ForwardHook, fn: () => R): R {
   } finally {
     hooks.splice(hooks.lastIndexOf(hook), 1);
   }
-}
-
-const running: Module[] = [];
-
-/** The module whose forward runs now, if one does. @internal */
-export function runningModule(): Module | undefined {
-  return running.at(-1);
 }
 
 export abstract class Module {
