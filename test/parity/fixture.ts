@@ -124,8 +124,8 @@ export function inputArray(key: string, spec: InputSpec): NdArray {
   let data = Float32Array.from(unit(name, sizeOf(shape)), (u) => lo + (hi - lo) * u);
   if (below !== undefined) data = data.map((x) => (x < below ? 1 : 0));
   if (post !== undefined) {
-    if (!post.startsWith("floor(max(x,0))")) throw new Error(`unknown post-processing of an input: ${post}`);
-    data = data.map((x) => Math.floor(Math.max(x, 0)));
+    if (post !== "floor" && !post.startsWith("floor(max(x,0))")) throw new Error(`unknown post-processing of an input: ${post}`);
+    data = data.map((x) => Math.floor(post === "floor" ? x : Math.max(x, 0)));
   }
   return { dtype: "f32", shape, data };
 }

@@ -3,12 +3,14 @@
  * name: a further fixture of a known kind runs with no new code.
  */
 import { engineInfo, models, scope } from "spikeloom";
-import { augmentChecks, eventChecks, splitChecks } from "./checks/events.ts";
+import { augmentChecks, dvsDataChecks, eventChecks, splitChecks } from "./checks/events.ts";
+import { integerNetworkChecks } from "./checks/integer-networks.ts";
 import { attentionChecks, energyChecks, firingChecks } from "./checks/measure.ts";
 import { moduleChecks } from "./checks/model.ts";
 import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
 import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
+import { baseBlockChecks, energyTableChecks } from "./checks/sdt-v3.ts";
 import { lossChecks, optimizerChecks } from "./checks/training.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
@@ -29,6 +31,11 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v1/unit_lif": lifChecks,
   "sdt-v1/unit_plif": plifChecks,
   "sdt-v3/unit-neuron": quantiserChecks,
+  "sdt-v3/model": integerNetworkChecks,
+  "sdt-v3/dvs": integerNetworkChecks,
+  "sdt-v3/unit-blocks-base": baseBlockChecks,
+  "sdt-v3/unit-energy": energyTableChecks,
+  "sdt-v3/unit-dvs-data": dvsDataChecks,
   "sdt-v1/unit_events": eventChecks,
   "sdt-v1/unit_split": splitChecks,
   "sdt-v1/unit_dvs_augment": augmentChecks,

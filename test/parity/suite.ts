@@ -14,9 +14,9 @@ export const committed = fixtureFiles(fileURLToPath(new URL("../fixtures/parity"
 
 /** Too long for every test run on that device: they belong to `npm run parity`. */
 const LONG: Record<DeviceName, RegExp> = {
-  reference: /^full_(imagenet|gesture|cifar10_2_512|cifar10dvs)/,
-  wasm: /^full_(imagenet_8_(384|512)|gesture)/,
-  native: /^full_imagenet_8_512/,
+  reference: /^full_(imagenet|gesture|cifar10_2_512|cifar10dvs)|^base-1[09]m/,
+  wasm: /^full_(imagenet_8_(384|512)|gesture)|^base-19m/,
+  native: /^full_imagenet_8_512|^base-19m/,
 };
 
 export const nativeBuilt = existsSync(addon);

@@ -2,11 +2,12 @@
  * Firing rates: how often the neurons of each spiking layer fire, per step and in total, over any number of batches. Where integer-valued
  * neurons emit binary virtual steps (`snn.setMode`), those are the steps: T D of them, in the order t D + d.
  */
+import { Conv1d, Conv2d } from "../nn/conv.ts";
 import type { Module } from "../nn/module.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { makesSpikes } from "../spiking/neurons.ts";
+import { makesSpikes, Neuron, Quant } from "../spiking/neurons.ts";
 import { inSteps } from "../tensor/ops/steps.ts";
-import type { SpikeFormat, Tensor } from "../tensor/tensor.ts";
+import { type SpikeFormat, Tensor } from "../tensor/tensor.ts";
 import { type Inputs, type Listener, walk } from "./walk.ts";
 
 export interface FiringRate {
@@ -21,8 +22,11 @@ export interface FiringRate {
   bits: number;
   /** Fraction of neuron-steps with a spike (integer spikes count once). */
   rate: number;
-  /** Mean spike value (equal to `rate` for binary spikes). */
+  /** Mean spike value (equal to `rate` for binary spikes), and what one spike is worth. */
   value: number;
+  unit: number;
+  /** D where the spikes are virtual steps, else 1. */
+  virtualSteps: number;
   /** `rate` of each time step, or virtual step. */
   perStep: number[];
   /** `value` of each time step. */
@@ -97,6 +101,8 @@ interface Entry {
   samples: number;
   neurons: number;
   bits: number;
+  unit: number;
+  virtualSteps: number;
   batches: number;
   /** Entries of a step, over all batches. */
   entries: number;
@@ -120,19 +126,22 @@ export class FiringMeter {
    * Add what a layer gave for one batch.
    * @param output [T, B, ...], spikes or floats
    * @param key tells layers of one name apart
+   * @param still has the output no axis of steps: [B, ...]?
    * @throws SpikeloomError when T is not that of the batches before
    */
-  add(layer: string, output: Tensor, key = layer): void {
-    const steps = stepsOf(output, this.#timeSteps);
+  add(layer: string, output: Tensor, key = layer, still = false): void {
+    const whole = still && this.#timeSteps === undefined;
+    const steps = whole ? 1 : stepsOf(output, this.#timeSteps);
     const { nonZero, sum, entries } = tally(output, steps);
     const [first, second] = output.shape as [number, number];
-    const samples = first !== steps ? first / steps : output.rank > 2 ? second : 1;
+    const samples = whole || first !== steps ? first / steps : output.rank > 2 ? second : 1;
     let entry = this.#entries.get(key);
     if (!entry) {
       const zeros = () => new Float64Array(nonZero.length);
       const bits = inSteps(output) ? 1 : (output.spikes?.planes ?? 32);
       entry = {
-        ...{ layer, shape: output.shape, samples: 0, neurons: 0, bits, batches: 0, entries: 0 },
+        ...{ layer, shape: output.shape, samples: 0, neurons: 0, bits, unit: output.spikes?.scale ?? 1 },
+        ...{ virtualSteps: nonZero.length / steps, batches: 0, entries: 0 },
         ...{ nonZero: zeros(), sum: zeros(), rates: zeros(), values: zeros() },
       };
       this.#entries.set(key, entry);
@@ -156,38 +165,48 @@ export class FiringMeter {
 
   /** Rates of every layer, in the order in which they were first added. @throws SpikeloomError for `compat` of one batch. */
   rates({ compat }: Pick<FiringOptions, "compat"> = {}): FiringRate[] {
-    return [...this.#entries.values()].map(({ layer, shape, samples, neurons, bits, batches, entries, nonZero, sum, rates, values }) => {
-      if (!compat) {
-        const steps = nonZero.length;
+    return [...this.#entries.values()].map(
+      ({ layer, shape, samples, neurons, bits, unit, virtualSteps, batches, entries, nonZero, sum, rates, values }) => {
+        if (!compat) {
+          const steps = nonZero.length;
+          return {
+            ...{ layer, shape, samples, neurons, bits, unit, virtualSteps },
+            rate: ratio(total(nonZero), entries * steps),
+            value: ratio(total(sum), entries * steps),
+            perStep: Array.from(nonZero, (n) => ratio(n, entries)),
+            valuePerStep: Array.from(sum, (n) => ratio(n, entries)),
+          };
+        }
+        if (batches < 2)
+          throw new SpikeloomError(`firing rates: compat "${compat}" divides by the number of batches less one, so it needs two or more`);
+        const perStep = Array.from(rates.slice(0, 4), (r) => r / (batches - 1));
+        const valuePerStep = Array.from(values.slice(0, 4), (v) => v / (batches - 1));
+        const mean = (list: readonly number[]) => total(list) / list.length;
         return {
-          ...{ layer, shape, samples, neurons, bits },
-          rate: ratio(total(nonZero), entries * steps),
-          value: ratio(total(sum), entries * steps),
-          perStep: Array.from(nonZero, (n) => ratio(n, entries)),
-          valuePerStep: Array.from(sum, (n) => ratio(n, entries)),
+          ...{ layer, shape, samples, neurons, bits, unit, virtualSteps },
+          ...{ rate: mean(perStep), value: mean(valuePerStep), perStep, valuePerStep },
         };
-      }
-      if (batches < 2)
-        throw new SpikeloomError(`firing rates: compat "${compat}" divides by the number of batches less one, so it needs two or more`);
-      const perStep = Array.from(rates.slice(0, 4), (r) => r / (batches - 1));
-      const valuePerStep = Array.from(values.slice(0, 4), (v) => v / (batches - 1));
-      const mean = (list: readonly number[]) => total(list) / list.length;
-      return { layer, shape, samples, neurons, bits, rate: mean(perStep), value: mean(valuePerStep), perStep, valuePerStep };
-    });
+      },
+    );
   }
 }
 
 /** A listener that gives a meter what neurons emit. */
 export function meterNeurons(meter: FiringMeter): Listener {
   let calls = new Map<string, number>();
+  // A network of stateless neurons may have no time steps at all: its first convolution then takes [B, ...].
+  let still: boolean | undefined;
   return {
     module(name, m, input, output) {
+      if ((m instanceof Conv2d || m instanceof Conv1d) && input instanceof Tensor) still ??= input.rank === (m instanceof Conv2d ? 4 : 3);
+      if (m instanceof Neuron && !(m instanceof Quant)) still = false;
       if (!makesSpikes(m, input, output)) return;
       const call = calls.get(name) ?? 0;
       calls.set(name, call + 1);
-      meter.add(name, output, `${name} ${call}`);
+      meter.add(name, output, `${name} ${call}`, still && m instanceof Quant);
     },
     batch() {
+      still = undefined;
       calls = new Map();
     },
   };

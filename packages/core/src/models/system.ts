@@ -38,9 +38,10 @@ export interface System<C = Record<string, unknown>> {
   attention?(module: Module, input: Tensor): AttentionMap[];
   /**
    * The paper's own energy table for an input of that size, where it has one. `settings`: `firstLayer` "T" or "once", and the open
-   * choices of the energy preset that follows it.
+   * choices of the energy preset that follows it: `energyPreset`, by default "sdt".
    */
   energyTable?(config: C, input: EnergyInput, settings?: Readonly<Record<string, string>>): EnergyTable;
+  energyPreset?: string;
   /** Parts and whole in the official code's terms. */
   official: Readonly<Record<string, OfficialKind>>;
 }

@@ -13,6 +13,17 @@ export {
   segmentsByNumber,
   segmentsByTime,
 } from "./frames.ts";
+export {
+  gaitClips,
+  gaitFrames,
+  gaitSample,
+  readEventNpy,
+  segmentsFromFirst,
+  shiftEvents,
+  shrinkEvents,
+  type WindowOptions,
+} from "./gait.ts";
 export { type GestureLabel, gestureFolders, gestureNames, readGestureLabels, readGestureTrials } from "./gesture.ts";
+export { type HarDvsEntry, harDvsChannels, harDvsPolarity, harDvsWindow, readHarDvsList } from "./har-dvs.ts";
 export { readEventNpz } from "./npz.ts";
 export { byName, splitByClass } from "./split.ts";
