@@ -11,6 +11,7 @@ import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
 import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
 import { baseBlockChecks, energyTableChecks } from "./checks/sdt-v3.ts";
+import { sfaChecks } from "./checks/sfa.ts";
 import { lossChecks, optimizerChecks } from "./checks/training.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
@@ -31,6 +32,7 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v1/unit_lif": lifChecks,
   "sdt-v1/unit_plif": plifChecks,
   "sdt-v3/unit-neuron": quantiserChecks,
+  "sdt-v3/unit-sfa-expansion": sfaChecks,
   "sdt-v3/model": integerNetworkChecks,
   "sdt-v3/dvs": integerNetworkChecks,
   "sdt-v3/unit-blocks-base": baseBlockChecks,

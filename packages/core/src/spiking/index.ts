@@ -2,7 +2,7 @@
 
 export { repeat } from "../tensor/ops/layout.ts";
 export * from "../tensor/ops/spikes.ts";
-export { toSteps } from "../tensor/ops/steps.ts";
+export { toSteps, virtualSteps } from "../tensor/ops/steps.ts";
 export { CustomNeuron, type CustomOptions, defineNeuron, type Env, type NeuronDefinition, type Update } from "./custom.ts";
 export { type DeltaOptions, delta, type LatencyOptions, latency, phase, poisson } from "./encoders.ts";
 export { Expr, type Value, where } from "./expression.ts";

@@ -12,8 +12,8 @@ import { permute, repeat, reshape } from "../../src/tensor/ops/layout.ts";
 import { matmul } from "../../src/tensor/ops/matmul.ts";
 import { maxPool2d } from "../../src/tensor/ops/pool.ts";
 import { mean } from "../../src/tensor/ops/reduce.ts";
-import { spikeStats, spikesPerStep } from "../../src/tensor/ops/spikes.ts";
-import { inSteps, toSteps } from "../../src/tensor/ops/steps.ts";
+import { spikeStats } from "../../src/tensor/ops/spikes.ts";
+import { inSteps, toSteps, virtualSteps } from "../../src/tensor/ops/steps.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { noGrad } from "../../src/tensor/tape.ts";
 import { planesOf, type Tensor, tensor } from "../../src/tensor/tensor.ts";
@@ -235,8 +235,11 @@ describe("toSteps", () => {
       const steps = toSteps(x, levels);
       const n = [...x.dataSync()].map((v) => 4 * v);
       expect([...steps.dataSync()]).toEqual([...x.dataSync()]);
-      expect(spikesPerStep(steps)).toEqual(Array.from({ length: levels }, (_, d) => n.filter((v) => v > d).length));
-      expect(spikesPerStep(x)).toEqual([n.reduce((a, b) => a + b, 0)]);
+      const thermometer = Array.from({ length: levels }, (_, d) => n.map((v) => (v > d ? 0.25 : 0))).flat();
+      expect(virtualSteps(steps).spikes).toEqual({ planes: 1, scale: 0.25 });
+      expect(virtualSteps(steps).shape).toEqual([levels, 3, 4, c]);
+      expect([...virtualSteps(steps).dataSync()]).toEqual(thermometer);
+      expect(virtualSteps(x).shape).toEqual([1, 3, 4, c]);
       expect(spikeStats(steps)).toEqual(spikeStats(x));
       for (const moved of [steps.transpose(), steps.reshape([12, c]), steps.slice([1, 2]), steps.reshape([3, 4 * c])])
         expect(inSteps(moved)).toBe(true);

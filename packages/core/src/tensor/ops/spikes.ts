@@ -11,7 +11,7 @@ import { expectDType, expectFloat, run, tilesFor } from "./common.ts";
 import { affine, mul } from "./elementwise.ts";
 import { reshape } from "./layout.ts";
 import { sum } from "./reduce.ts";
-import { inSteps, stepOf, withoutSteps } from "./steps.ts";
+import { inSteps, withoutSteps } from "./steps.ts";
 
 const formatOf = (t: Tensor): SpikeFormat => t.spikes as SpikeFormat;
 
@@ -167,12 +167,4 @@ export function spikeStats(t: Tensor): SpikeStats {
   }
   partial.dispose();
   return { sum: total, nonZero, size: t.size };
-}
-
-/** Spikes of each virtual step of a tensor in steps (see `toSteps`); of other spikes the sum of the integers, as one step. */
-export function spikesPerStep(t: Tensor): number[] {
-  expectDType("spikesPerStep", "the tensor", t, "spikes");
-  if (!inSteps(t)) return [spikeStats(t).sum];
-  const { planes } = formatOf(t);
-  return scope(() => Array.from({ length: planes }, (_, step) => spikeStats(stepOf(t, step)).sum));
 }

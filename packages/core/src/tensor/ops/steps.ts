@@ -7,12 +7,13 @@
 
 import { retain } from "../../runtime/engine.ts";
 import { CONV_LIMITS, STEPS_LIMITS } from "../../runtime/kernel-table.ts";
+import { scope } from "../scope.ts";
 import { type Shape, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { bySteps, empty, emptySpikes, planesOf, type SpikeFormat, Tensor, wordsOf, zeros } from "../tensor.ts";
 import { dense, expectDType, run, tilesFor } from "./common.ts";
 import { add } from "./elementwise.ts";
-import { expand, transpose } from "./layout.ts";
+import { concat, expand, transpose, unsqueeze } from "./layout.ts";
 import { spikeProduct } from "./spike-product.ts";
 import { at, copyStrided } from "./strided.ts";
 import type { Window } from "./window.ts";
@@ -34,6 +35,13 @@ export function toSteps(x: Tensor, levels: number): Tensor {
   return inSteps(x) || x.spikes?.planes === 1 ? x : apply(stepsOp, [x], levels);
 }
 
+/** The virtual steps as binary spikes [D, ...shape], each worth what it was; of other spikes one step. For a look at single steps. */
+export function virtualSteps(x: Tensor): Tensor {
+  expectDType("virtualSteps", "x", x, "spikes");
+  if (!inSteps(x)) return unsqueeze(x, 0);
+  return scope(() => concat(Array.from({ length: (x.spikes as SpikeFormat).planes }, (_, step) => unsqueeze(stepOf(x, step), 0))));
+}
+
 /** Are these spikes virtual steps of integers? */
 export function inSteps(x: Tensor): boolean {
   return x.spikes?.steps === true;
@@ -52,7 +60,7 @@ export function stepsAsChannels(x: Tensor): Tensor {
 }
 
 /** Binary spikes of one step. */
-export function stepOf(x: Tensor, step: number): Tensor {
+function stepOf(x: Tensor, step: number): Tensor {
   const { planes, scale } = x.spikes as SpikeFormat;
   const y = emptySpikes(x.shape, { planes: 1, scale });
   const words = wordsOf(x.shape.at(-1) as number);
