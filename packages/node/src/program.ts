@@ -196,6 +196,7 @@ Examples:
     .addOption(workers())
     .addOption(weights())
     .addOption(mode())
+    .option("--compare-modes", "run integers and binary spikes, and hold their outputs against each other")
     .option("--set <key=value>", "override a value of the run's recipe, such as data.dir=FOLDER; may be repeated", collect)
     .addOption(json("the result"))
     .addHelpText(

@@ -9,7 +9,7 @@ import { SpikeloomError } from "../runtime/error.ts";
 import { BINARY, CHARGE, COMPARE, LOGICAL, UNARY } from "../runtime/kernel-table.ts";
 import { type SpikeMode, setMode } from "../spiking/neurons.ts";
 import { expectList, type Shape, show, sizeOf } from "../tensor/shape.ts";
-import { MOVES, type Step, trace, type Value, withoutMemory } from "./trace.ts";
+import { MOVES, type Step, SUMS, trace, type Value, withoutMemory } from "./trace.ts";
 
 /** Multiplications of one operation that stay. */
 export interface Remaining {
@@ -77,7 +77,7 @@ const FUNCTIONS: ReadonlySet<string> = new Set([
 ]);
 /** Operations behind which a constant factor is still the same. */
 const PASSES: ReadonlySet<string> = new Set(words("reshape permute flatten flip slice expand repeat copy clone toDense toSteps"));
-const MEANS: ReadonlySet<string> = new Set(words("mean avgPool2d adaptiveAvgPool2d"));
+const isMean = (op: string) => SUMS.has(op) && op !== "sum";
 
 /** The two factors of a product, and how many multiplications a dense one makes. */
 function productOf({ op, inputs, outputs, settings }: Step): { factors: [Value, Value]; dense: number } | null {
@@ -103,7 +103,7 @@ function isWeightProduct(step: Step): boolean {
 function scaleOf({ op, inputs, settings }: Step): { x: Value; shift: boolean } | null {
   const [a, b] = inputs as [Value, Value];
   if (op === "batchNorm") return { x: a, shift: true };
-  if (MEANS.has(op)) return { x: a, shift: false };
+  if (isMean(op)) return { x: a, shift: false };
   if (op === "affine") return { x: a, shift: settings.p1 !== 0 };
   if ((op === "mul" || op === "div") && isConstant(b) && !isConstant(a)) return { x: a, shift: false };
   return op === "mul" && isConstant(a) && !isConstant(b) ? { x: b, shift: false } : null;
@@ -190,7 +190,7 @@ class Report implements SpikeCheck {
     const { op, settings, outputs } = step;
     const { x, shift } = scaleOf(step) as { x: Value; shift: boolean };
     if (op === "affine" && (settings.p0 === 0 || Math.abs(settings.p0) === 1)) return;
-    const what = op === "batchNorm" ? "norm" : MEANS.has(op) ? "mean" : "scale";
+    const what = op === "batchNorm" ? "norm" : isMean(op) ? "mean" : "scale";
     const before = weightsBehind(x);
     const into = before ? [`weights of ${before.layer}`] : destinations(outputs[0] as Value, shift);
     if (into) this.fold(step, what, listed(into), size);

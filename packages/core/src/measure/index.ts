@@ -12,6 +12,7 @@ export { type CheckOptions, check, type Folded, type Remaining, type Remark, typ
 export * from "./energy.ts";
 export { FiringMeter, type FiringOptions, type FiringRate, firingOf, firingRates } from "./firing.ts";
 export * from "./footprint.ts";
+export { compareModes, type ModeComparison } from "./modes.ts";
 export * from "./neurobench.ts";
 export { type LayerOperations, type OperationOptions, type Operations, operations } from "./operations.ts";
 export { findPreset, presets } from "./presets/index.ts";

@@ -13,7 +13,8 @@ import { noGrad, type OpHook, withOpHook } from "../tensor/tape.ts";
 import { type Tensor, zeros } from "../tensor/tensor.ts";
 
 /**
- * What the numbers of a value are: the same for every input (weights); binary spikes, times a constant; integers, likewise; others.
+ * What the numbers of a value are: the same for every input (weights); binary spikes or sums of them, times a constant; integers,
+ * likewise; others.
  */
 export type ValueKind = "constant" | "spikes" | "integers" | "real";
 
@@ -42,6 +43,9 @@ export const MOVES: ReadonlySet<string> = new Set(
     " ",
   ),
 );
+
+/** Operations that add the numbers of one value, and may multiply the sum by a constant. */
+export const SUMS: ReadonlySet<string> = new Set("sum mean avgPool2d adaptiveAvgPool2d".split(" "));
 
 /** Trace `model` in eval mode on zeros of that shape. */
 export function trace(model: Module, input: Shape): Step[] {
@@ -96,5 +100,7 @@ function kindOf({ spikes }: Tensor, { op, inputs }: Step): ValueKind {
   if (spikes) return spikes.steps || spikes.planes === 1 ? "spikes" : "integers";
   if (inputs.every(({ kind }) => kind === "constant")) return "constant";
   const [first, ...others] = inputs as [Value, ...Value[]];
+  // Weights that a sum of spikes is multiplied with can be added for each of the spikes.
+  if (SUMS.has(op) && first.kind === "spikes") return "spikes";
   return MOVES.has(op) && (op !== "concat" || others.every(({ kind }) => kind === first.kind)) ? first.kind : "real";
 }

@@ -125,6 +125,11 @@ describe("check", () => {
     expect(brief(check(net(1), image)).remaining).toEqual(["bn: norm (batchNorm), 108", "conv: dense input (conv2d), 3888"]);
   });
 
+  it("knows that weights behind a mean of spikes are added for each of them", () => {
+    const net = new Net({ s: new snn.LIF(), head: new nn.Linear(3, 2) }, (n, x) => n.head.forward(n.s.forward(x).mean([-3, -2])));
+    expect(brief(check(net, [2, ...image]))).toEqual({ remaining: [], folded: [": mean into weights of head"] });
+  });
+
   it("takes two layers of weights without a neuron between for one", () => {
     const net = new Net({ s: new snn.LIF(), a: conv(3, 8, 0), bn: new nn.BatchNorm2d(8), b: conv(8, 4), c: conv(4, 4) }, (n, x) =>
       n.c.forward((n.b.forward(n.bn.forward(n.a.forward(n.s.forward(x)))) as Tensor).relu()),

@@ -1,6 +1,7 @@
 // Spike firing approximation: integers and their binary virtual steps give the same outputs, whatever the network and device.
 import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
+import { compareModes } from "../../src/measure/index.ts";
 import { BatchNorm2d, Conv1d, Conv2d, Linear, Module } from "../../src/nn/index.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { profileKernels } from "../../src/runtime/profile.ts";
@@ -208,6 +209,28 @@ describe("integer and spikes", () => {
     expect(() => setMode(quant, "spike" as "spikes")).toThrow('setMode: the mode must be one of "integer", "spikes", found "spike"');
   });
 
+  it("are compared over batches, and the network is left as it was", async () => {
+    const net = new Net({
+      ...{ levels: 4, norm: 4, rounding: "even", channels: 4, groups: 1, kernel: 3, stride: 1, size: 4, T: 1, stateful: false, bias: true },
+    });
+    dyadic(net, 3);
+    const restore = setMode(net, "spikes");
+    class Logits extends Module {
+      net = net;
+      forward(x: Tensor): Tensor {
+        return mean(this.net.forward(reshape(x, [1, ...x.shape])), 0);
+      }
+    }
+    const model = new Logits();
+    const batches = [draw([3, 4, 4, 3], 1), draw([2, 4, 4, 3], 2)];
+    const found = await compareModes(model, batches);
+    expect(found).toEqual({ samples: 5, same: 5, difference: 0, largest: expect.any(Number) });
+    expect(found.largest).toBeGreaterThan(0.1);
+    expect([net.training, net.first.training, (net.first as Quant).mode]).toEqual([true, true, "spikes"]);
+    restore();
+    await expect(compareModes(model, [])).rejects.toThrow("found none");
+  });
+
   it("normalise once, after the sum: a batch norm behind a convolution sees the same", () => {
     class Normed extends Module {
       s = new Quant();
@@ -261,6 +284,7 @@ describe("toSteps", () => {
 
   it("names a wrong argument", () => {
     expect(() => toSteps(tensor([1]), 4)).toThrow("toSteps: x must be of dtype spikes, found f32");
-    expect(() => toSteps(levelled([3], 1, 4), 0)).toThrow("toSteps: levels must be an integer from 1 to 255, found 0");
+    expect(() => toSteps(levelled([3], 1, 4), 8)).toThrow("toSteps: levels must be an integer from 1 to 7, found 8");
+    expect(() => toSteps(levelled([3], 1, 4), 0)).toThrow("toSteps: levels must be an integer from 1 to 7, found 0");
   });
 });

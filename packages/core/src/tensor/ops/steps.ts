@@ -25,14 +25,15 @@ const stepsOp: OpDefinition<number> = {
 };
 
 /**
- * Integer spikes as `levels` binary virtual steps: the same values, which products add up step by step.
- * @param x spikes whose integers are at most `levels`
- * @param levels D, 1 to 255
+ * Integer spikes as `levels` binary virtual steps: the same values, which products add up step by step. Binary spikes are one step already.
+ * @param x spikes of integers up to `levels`; what is above is cut off
+ * @param levels D, at least 1, and at most the largest integer of x's bit planes
  */
 export function toSteps(x: Tensor, levels: number): Tensor {
   expectDType("toSteps", "x", x, "spikes");
-  if (!Number.isInteger(levels) || levels < 1 || levels > 255) wrong("toSteps", "levels", "an integer from 1 to 255", String(levels));
-  return inSteps(x) || x.spikes?.planes === 1 ? x : apply(stepsOp, [x], levels);
+  const most = inSteps(x) ? 255 : 2 ** (x.spikes as SpikeFormat).planes - 1;
+  if (!Number.isInteger(levels) || levels < 1 || levels > most) wrong("toSteps", "levels", `an integer from 1 to ${most}`, String(levels));
+  return inSteps(x) || most === 1 ? x : apply(stepsOp, [x], levels);
 }
 
 /** The virtual steps as binary spikes [D, ...shape], each worth what it was; of other spikes one step. For a look at single steps. */
