@@ -55,10 +55,7 @@ export async function run({ json, data, dir, workers: count, compareModes, ...op
   console.log(
     `${folder.path}: accuracy ${(result.accuracy * 100).toFixed(2)} %${set.classes.length > 10 ? ` (top-5 ${(result.top5 * 100).toFixed(2)} %)` : ""}, loss ${result.loss.toFixed(4)} on ${result.samples.toLocaleString("en")} test images of ${recipe.data.name} in ${result.seconds.toFixed(1)} s (${engine.device}, ${engine.isa})`,
   );
-  if (modes)
-    console.log(
-      `integers and spikes: ${modes.same.toLocaleString("en")} of ${modes.samples.toLocaleString("en")} predictions are the same; logits of up to ${modes.largest.toPrecision(3)} differ by at most ${modes.difference.toExponential(1)}`,
-    );
+  if (modes) printModes(modes);
   if (classes.length > MOST_CLASSES_SHOWN) return;
   const columns = [
     { head: "true \\ predicted", cell: (row: number) => classes[row] as string },
@@ -69,5 +66,15 @@ export async function run({ json, data, dir, workers: count, compareModes, ...op
       columns,
       classes.map((_, i) => i),
     ),
+  );
+}
+
+function printModes({ samples, same, moved, difference, rounding, largest }: measure.ModeComparison): void {
+  const count = (n: number) => n.toLocaleString("en");
+  const rounded = moved
+    ? `in ${count(moved)} rounding moved an integer (logits differ by up to ${difference.toPrecision(2)}), in the others they differ by at most ${rounding.toExponential(1)}`
+    : `logits differ by at most ${difference.toExponential(1)}`;
+  console.log(
+    `integers and spikes: ${count(same)} of ${count(samples)} predictions are the same; ${rounded}; the largest logit is ${largest.toPrecision(3)}`,
   );
 }
