@@ -24,6 +24,7 @@ namespace JOIN(isa_, ISA) {
 #include "conv.h"
 #include "winograd.h"
 #include "spike.h"
+#include "steps.h"
 #include "amx.h"
 #include "depthwise.h"
 #include "pooling.h"

@@ -21,6 +21,7 @@ import {
   rateAndGroupChecks,
   trainingRuleChecks,
 } from "./checks/training.ts";
+import { sfaChecks } from "./checks/sfa.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
 
@@ -40,6 +41,7 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v1/unit_lif": lifChecks,
   "sdt-v1/unit_plif": plifChecks,
   "sdt-v3/unit-neuron": quantiserChecks,
+  "sdt-v3/unit-sfa-expansion": sfaChecks,
   "sdt-v3/model": integerNetworkChecks,
   "sdt-v3/dvs": integerNetworkChecks,
   "sdt-v3/unit-blocks-base": baseBlockChecks,

@@ -19,6 +19,7 @@ const COMMANDS = {
   predict: () => import("./commands/predict.ts"),
   runs: () => import("./commands/runs.ts"),
   models: () => import("./commands/models.ts"),
+  check: () => import("./commands/check.ts"),
   run: () => import("./commands/run.ts"),
   convert: () => import("./commands/convert.ts"),
   info: () => import("./commands/info.ts"),
@@ -196,6 +197,8 @@ Examples:
     .addOption(workers())
     .addOption(weights())
     .addOption(key())
+    .addOption(mode())
+    .option("--compare-modes", "run integers and binary spikes, and hold their outputs against each other")
     .option("--set <key=value>", "override a value of the run's recipe, such as data.dir=FOLDER; may be repeated", collect)
     .addOption(json("the result"))
     .addHelpText(
@@ -213,6 +216,7 @@ Examples:
     .option("--set <key=value>", "override a value of the run's recipe; may be repeated", collect)
     .addOption(weights())
     .addOption(key())
+    .addOption(mode())
     .option("--images <n>", "test images to average over (default: 100)", whole(1))
     .option("--preset <name>", "a convention whose layers are listed (default: plain); may be repeated", collect)
     .addOption(
@@ -243,6 +247,7 @@ Examples:
     .option("--no-picture", "write no page")
     .addOption(weights())
     .addOption(key())
+    .addOption(mode())
     .option("--set <key=value>", "override a value of the run's recipe, such as data.image.resize=32; may be repeated", collect)
     .addOption(json("the results"))
     .addHelpText(
@@ -278,6 +283,30 @@ Examples:
     .addHelpText("after", "\nExamples:\n  $ spikeloom models\n  $ spikeloom models sdt-v1/cifar10-2-256 --json")
     .action((name: string | undefined, options) => start(commands.models().then(({ run }) => run({ ...options, name }))));
 
+  root
+    .command("check")
+    .summary("what a network still multiplies, layer by layer")
+    .description(
+      "Every multiplication by a non-spike that remains in a network, with its layer and how often it is made for an input; and what folds into weights and thresholds beforehand. Nothing is computed: models of any size are checked in moments.",
+    )
+    .argument("<model>", "a model, such as sdt-v1/imagenet-8-512, or a run's folder")
+    .option("--config <json>", "overrides of its configuration", object)
+    .addOption(
+      new Option(
+        "--mode <name>",
+        "how integer-valued neurons emit: integers, or binary spikes over virtual steps (default: spikes)",
+      ).choices(["integer", "spikes"]),
+    )
+    .option("--size <HxW>", "size of its input (default: what the configuration was made for)", size)
+    .option("--frames <n>", "time steps of a recording (default: the configuration's)", whole(1))
+    .option("--strict", "exit with 1 if a multiplication remains")
+    .addOption(json("the result, every layer of it,"))
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ spikeloom check sdt-v1/imagenet-8-512\n  $ spikeloom check runs/mnist --json\n  $ spikeloom check sdt-v1/cifar10-2-256 --size 64x64",
+    )
+    .action((model: string, options) => start(commands.check().then(({ run }) => run({ ...options, model }))));
+
   engine(root.command("run"))
     .summary("run any model on any tensor")
     .description("Run a model, with given weights, on an input in PyTorch's axis order, and write its outputs.")
@@ -287,6 +316,7 @@ Examples:
     .addOption(key())
     .requiredOption("--input <file>", "npy, or npz where there are several inputs")
     .requiredOption("--output <file>", "the npz to write")
+    .addOption(mode())
     .option("--taps", "write every tapped intermediate result too")
     .addHelpText(
       "after",
@@ -382,6 +412,13 @@ function key(): Option {
   return new Option("--key <path>", "which dictionary in a file of weights, such as model_ema (default: the model's, which is told)");
 }
 
+function mode(): Option {
+  return new Option(
+    "--mode <name>",
+    "how integer-valued neurons emit: integers, or binary spikes over virtual steps, the same result by additions alone (default: the recipe's, else integer)",
+  ).choices(["integer", "spikes"]);
+}
+
 function json(what: string): Option {
   return new Option("--json", `print ${what} as JSON`);
 }
@@ -397,6 +434,12 @@ function whole(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => nu
       throw new InvalidArgumentError(`Expected a whole number ${max === Number.MAX_SAFE_INTEGER ? `>= ${min}` : `from ${min} to ${max}`}.`);
     return value;
   };
+}
+
+function size(text: string): [number, number] {
+  const match = /^([1-9]\d{0,4})x([1-9]\d{0,4})$/.exec(text);
+  if (!match) throw new InvalidArgumentError("Expected height and width in pixels, such as 224x224.");
+  return [Number(match[1]), Number(match[2])];
 }
 
 function profileSteps(text: string): ProfileSteps {

@@ -211,6 +211,8 @@ export const recipeSchema = mapping({
   seed: whole(0).default(0),
   threads: whole(1, 256).optional(),
   device: z.enum(["auto", "native", "wasm", "reference"]).optional(),
+  /** How integer-valued neurons emit in tests and measurements: integers, or binary virtual steps (see `snn.setMode`). */
+  mode: z.enum(["integer", "spikes"]).optional(),
   /** Precision of products on a machine with matrix units. */
   matmulPrecision: z.enum(["highest", "high", "medium"]).optional(),
   /** The run's folder; runs/<name> where not given. */

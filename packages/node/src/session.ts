@@ -1,5 +1,5 @@
 /** From a recipe to everything a run needs: engine, data, model, optimiser, trainer. Shared by train, eval and measure. */
-import { data, type EngineInfo, init, models, type nn, optim, train } from "spikeloom";
+import { data, type EngineInfo, init, models, type nn, optim, snn, train } from "spikeloom";
 import { findAddon } from "./addon.ts";
 import { type DatasetEntry, datasets } from "./datasets/index.ts";
 import type { BatchSizes } from "./memory.ts";
@@ -110,7 +110,9 @@ export function buildModel(recipe: Recipe, set?: Pick<SessionData, "test"> & Ima
       "train.loss.tet",
       `train.loss.tet needs the logits of every step: ${config.tet === false ? "set model.config.tet=true" : `${system.name} has only their mean, so leave it out`}`,
     );
-  return { model: system.build(config), system, config };
+  const model = system.build(config);
+  if (recipe.mode) snn.setMode(model, recipe.mode);
+  return { model, system, config };
 }
 
 /** The size that the model is made for is that of the images it is given: a stem that pools for others leaves a network of another kind. */

@@ -1,5 +1,5 @@
 /** A run that was trained: its recipe and model with the weights loaded, and its data where wanted. For eval, measure and predict. */
-import { type EngineInfo, type models, type nn, SpikeloomError, safetensors } from "spikeloom";
+import { type EngineInfo, type models, type nn, SpikeloomError, safetensors, snn } from "spikeloom";
 import type { Recipe } from "./recipe.ts";
 import { FILES, RunFolder } from "./run-folder.ts";
 import { buildModel, type EngineChoice, loadData, type SessionData, startEngine } from "./session.ts";
@@ -29,6 +29,8 @@ export interface TrainedOptions extends EngineChoice {
   weights?: string | undefined;
   /** Which of several dictionaries in a file of weights. */
   key?: string | undefined;
+  /** How integer-valued neurons emit; default: as the recipe has it. */
+  mode?: snn.SpikeMode | undefined;
 }
 
 /**
@@ -54,8 +56,9 @@ async function openRun({ run, set = [], device, threads }: TrainedOptions) {
   return { folder, recipe, engine };
 }
 
-async function loadModel(folder: RunFolder, recipe: Recipe, { weights: choice, key }: TrainedOptions, set?: SessionData) {
+async function loadModel(folder: RunFolder, recipe: Recipe, { weights: choice, key, mode }: TrainedOptions, set?: SessionData) {
   const { model, system } = buildModel(recipe, set);
+  if (mode) snn.setMode(model, mode);
   if (choice !== undefined && !isChoice(choice)) {
     const { metadata, notes } = await loadWeights(model, system, choice, { key });
     tellNotes(choice, notes);

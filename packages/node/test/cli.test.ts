@@ -8,7 +8,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { type CommandLoaders, main } from "../src/program.ts";
 import { unknownVariable, VARIABLES } from "../src/variables.ts";
 
-const NAMES = ["train", "eval", "measure", "models", "run", "info", "native"] as const;
+const NAMES = ["train", "eval", "measure", "models", "check", "run", "info", "native"] as const;
 
 async function spikeloom(args: string[], body: () => Promise<unknown> = async () => undefined) {
   const calls: [string, unknown][] = [];
@@ -39,6 +39,12 @@ describe("options", () => {
       { recipe: "r.yml", set: ["a.b=1", "c=x=y"], out: "dir", device: "wasm", threads: 2, seed: 0, saveEvery: "30s", json: true },
     ],
     ["train --resume runs/a", "train", { recipe: undefined, resume: "runs/a" }],
+    ["eval runs/a --mode spikes", "eval", { run: "runs/a", mode: "spikes" }],
+    [
+      "check sdt-v1/cifar10-2-256 --size 64x48 --mode integer --strict",
+      "check",
+      { model: "sdt-v1/cifar10-2-256", size: [64, 48], mode: "integer", strict: true },
+    ],
     ["eval runs/a --set data.dir=x", "eval", { run: "runs/a", set: ["data.dir=x"] }],
     ["measure runs/a --images 100 --first-layer once", "measure", { run: "runs/a", images: 100, firstLayer: "once" }],
     [
@@ -70,6 +76,8 @@ describe("options", () => {
     ["trian r.yml", "unknown command 'trian'\n(Did you mean train?)"],
     ["native biuld", "unknown command 'biuld'\n(Did you mean build?)"],
     ["eval", "missing required argument 'run'"],
+    ["eval runs/a --mode integers", "Allowed choices are integer, spikes."],
+    ["check a/b --size 64", "Expected height and width in pixels, such as 224x224."],
     ["models a b", "too many arguments"],
     ["run --model m --weights w --input x", "required option '--output <file>' not specified"],
     ["run --model m --config [1] --weights w --input x --output y", 'Expected a JSON object such as {"T": 4}.'],
@@ -84,7 +92,7 @@ describe("options", () => {
 
 describe("help", () => {
   it("of each command has its options and an example that is right", async () => {
-    for (const command of ["train", "eval", "measure", "models", "run", "info", "native build"]) {
+    for (const command of ["train", "eval", "measure", "models", "check", "run", "info", "native build"]) {
       const { code, out } = await spikeloom([...command.split(" "), "--help"]);
       expect(code).toBe(0);
       const examples = [...out.matchAll(/^ {2}\$ (?:CXX=\S+ )?spikeloom (.*?)(?: > .*)?$/gm)].map((m) => m[1] as string);

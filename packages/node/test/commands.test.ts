@@ -32,6 +32,28 @@ function cut(path: string, bytes: number): void {
   writeFileSync(path, readFileSync(path).subarray(0, bytes));
 }
 
+describe("check", () => {
+  it("lists what a model multiplies by non-spikes, and takes a run for its model", async () => {
+    const text = await succeeds("check", "sdt-v1/cifar10-2-256");
+    expect(text).toContain("sdt-v1/cifar10-2-256, input [1, 32, 32, 3], integers as binary spikes: 17 products only add");
+    expect(text).toMatch(/patch_embed\.proj_conv {2}dense input {2}conv2d {5}1x32x32x3 3x3x3x32 {2}1x32x32x32 +884\s736\n/);
+    expect(text).toMatch(/norm {2}weights {5} +17/);
+    const found = json(await succeeds("check", done, "--json"));
+    expect(found.input).toEqual([1, 28, 28, 1]);
+    expect(found.remaining.map((r: { layer: string }) => r.layer)).toEqual(["patch_embed.proj_conv"]);
+    expect(found.folded.map((f: { layer: string }) => f.layer)).toContain("block.0.attn.q_bn");
+    const events = json(await succeeds("check", "sdt-v1/gesture-2-256-t10", "--size", "64x48", "--frames", "3", "--json"));
+    expect(events.input).toEqual([3, 1, 64, 48, 2]);
+  });
+
+  it("fails where something remains only if it is told to, and names what is wrong", async () => {
+    expect((await spikeloom("check", done, "--strict")).code).toBe(1);
+    expect(await fails("check", "sdt-v1/cifar")).toContain('unknown model "sdt-v1/cifar"');
+    expect(await fails("check", folder())).toContain("recipe.yml");
+    expect(await fails("check", done, "--config", '{"embedDim": 3}')).toContain('did you mean "embedDims"');
+  });
+});
+
 describe("train", () => {
   it("leaves a folder with recipe, log, checkpoint, weights, report and summary, and nothing else", () => {
     expect(readdirSync(done).sort()).toEqual([

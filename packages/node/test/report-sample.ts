@@ -81,7 +81,18 @@ export function sampleReport(): ReportData {
     const nonZero = rate ?? 0.19;
     const size = (shape: number[]) => shape.reduce((a, b) => a * b, 1);
     return {
-      ...{ layer, type, input, weight: [], output, timeSteps: T, levels: 1, spikes: rate !== null, ternary: rate !== null },
+      ...{
+        layer,
+        type,
+        input,
+        weight: [],
+        output,
+        timeSteps: T,
+        levels: 1,
+        virtualSteps: 1,
+        spikes: rate !== null,
+        ternary: rate !== null,
+      },
       ...{ first: rate === null, last: layer === "head", still: rate === null, denseOps, boundedOps: denseOps, nonZero, value: nonZero },
       synOps: Math.round(denseOps * T * (rate ?? 1)),
       effectiveOps: Math.round(denseOps * T * nonZero),

@@ -1,9 +1,13 @@
-/** Firing rates: how often the neurons of each spiking layer fire, per step and in total, over any number of batches. */
+/**
+ * Firing rates: how often the neurons of each spiking layer fire, per step and in total, over any number of batches. Where integer-valued
+ * neurons emit binary virtual steps (`snn.setMode`), those are the steps: T D of them, in the order t D + d.
+ */
 import { Conv1d, Conv2d } from "../nn/conv.ts";
 import type { Module } from "../nn/module.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { makesSpikes, Neuron, Quant } from "../spiking/neurons.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { inSteps } from "../tensor/ops/steps.ts";
+import { type SpikeFormat, Tensor } from "../tensor/tensor.ts";
 import { type Inputs, type Listener, walk } from "./walk.ts";
 
 export interface FiringRate {
@@ -21,7 +25,9 @@ export interface FiringRate {
   /** Mean spike value (equal to `rate` for binary spikes), and what one spike is worth. */
   value: number;
   unit: number;
-  /** `rate` of each time step. */
+  /** D where the spikes are virtual steps, else 1. */
+  virtualSteps: number;
+  /** `rate` of each time step, or virtual step. */
   perStep: number[];
   /** `value` of each time step. */
   valuePerStep: number[];
@@ -37,23 +43,34 @@ export interface FiringOptions {
   compat?: "sdt-v1" | undefined;
 }
 
-/** Entries that are not zero, and the sum, of each of `steps` equal parts of a tensor's first axis. */
-function tally(t: Tensor, steps: number): { nonZero: Float64Array; sum: Float64Array; entries: number } {
+interface Tally {
+  /** Entries that are not zero, and the sum, of each step. */
+  nonZero: Float64Array;
+  sum: Float64Array;
+  /** Entries of a step. */
+  entries: number;
+}
+
+/** Of `steps` equal parts of a tensor's first axis, or of the virtual steps of each. */
+function tally(t: Tensor, steps: number): Tally {
   const values = t.dataSync();
   const entries = values.length / steps;
-  const nonZero = new Float64Array(steps);
-  const sum = new Float64Array(steps);
-  for (let step = 0; step < steps; step++) {
-    let count = 0;
-    let total = 0;
-    for (let i = step * entries; i < (step + 1) * entries; i++) {
-      const v = values[i] as number;
-      if (v !== 0) count++;
-      total += v;
+  const { planes, scale } = inSteps(t) ? (t.spikes as SpikeFormat) : { planes: 1, scale: 1 };
+  const nonZero = new Float64Array(steps * planes);
+  const sum = new Float64Array(steps * planes);
+  for (let step = 0; step < steps; step++)
+    for (let d = 0; d < planes; d++) {
+      let count = 0;
+      let total = 0;
+      for (let i = step * entries; i < (step + 1) * entries; i++) {
+        const v = values[i] as number;
+        if (planes === 1 ? v === 0 : Math.round(v / scale) <= d) continue;
+        count++;
+        total += planes === 1 ? v : scale;
+      }
+      nonZero[step * planes + d] = count;
+      sum[step * planes + d] = total;
     }
-    nonZero[step] = count;
-    sum[step] = total;
-  }
   return { nonZero, sum, entries };
 }
 
@@ -68,8 +85,8 @@ function stepsOf(t: Tensor, timeSteps: number | undefined): number {
 export function firingOf(t: Tensor, steps = stepsOf(t, undefined)): { rate: number; value: number; perStep: number[] } {
   const { nonZero, sum, entries } = tally(t, steps);
   return {
-    rate: ratio(total(nonZero), entries * steps),
-    value: ratio(total(sum), entries * steps),
+    rate: ratio(total(nonZero), entries * nonZero.length),
+    value: ratio(total(sum), entries * nonZero.length),
     perStep: Array.from(nonZero, (n) => ratio(n, entries)),
   };
 }
@@ -85,6 +102,7 @@ interface Entry {
   neurons: number;
   bits: number;
   unit: number;
+  virtualSteps: number;
   batches: number;
   /** Entries of a step, over all batches. */
   entries: number;
@@ -119,24 +137,25 @@ export class FiringMeter {
     const samples = whole || first !== steps ? first / steps : output.rank > 2 ? second : 1;
     let entry = this.#entries.get(key);
     if (!entry) {
-      const zeros = () => new Float64Array(steps);
+      const zeros = () => new Float64Array(nonZero.length);
+      const bits = inSteps(output) ? 1 : (output.spikes?.planes ?? 32);
       entry = {
-        ...{ layer, shape: output.shape, samples: 0, neurons: 0, bits: output.spikes?.planes ?? 32, unit: output.spikes?.scale ?? 1 },
-        ...{ batches: 0, entries: 0 },
+        ...{ layer, shape: output.shape, samples: 0, neurons: 0, bits, unit: output.spikes?.scale ?? 1 },
+        ...{ virtualSteps: nonZero.length / steps, batches: 0, entries: 0 },
         ...{ nonZero: zeros(), sum: zeros(), rates: zeros(), values: zeros() },
       };
       this.#entries.set(key, entry);
     }
-    if (entry.nonZero.length !== steps)
+    if (entry.nonZero.length !== nonZero.length)
       throw new SpikeloomError(
-        `firing rates: "${layer}" had ${entry.nonZero.length} time steps, and has ${steps} in a further batch. Measure batches of one T at a time`,
+        `firing rates: "${layer}" had ${entry.nonZero.length} time steps, and has ${nonZero.length} in a further batch. Measure batches of one T at a time`,
       );
     entry.shape = output.shape;
     entry.samples += samples;
     entry.neurons = ratio(entries, samples);
     entry.batches++;
     entry.entries += entries;
-    for (let t = 0; t < steps; t++) {
+    for (let t = 0; t < nonZero.length; t++) {
       entry.nonZero[t] = (entry.nonZero[t] as number) + (nonZero[t] as number);
       entry.sum[t] = (entry.sum[t] as number) + (sum[t] as number);
       entry.rates[t] = (entry.rates[t] as number) + ratio(nonZero[t] as number, entries);
@@ -147,11 +166,11 @@ export class FiringMeter {
   /** Rates of every layer, in the order in which they were first added. @throws SpikeloomError for `compat` of one batch. */
   rates({ compat }: Pick<FiringOptions, "compat"> = {}): FiringRate[] {
     return [...this.#entries.values()].map(
-      ({ layer, shape, samples, neurons, bits, unit, batches, entries, nonZero, sum, rates, values }) => {
+      ({ layer, shape, samples, neurons, bits, unit, virtualSteps, batches, entries, nonZero, sum, rates, values }) => {
         if (!compat) {
           const steps = nonZero.length;
           return {
-            ...{ layer, shape, samples, neurons, bits, unit },
+            ...{ layer, shape, samples, neurons, bits, unit, virtualSteps },
             rate: ratio(total(nonZero), entries * steps),
             value: ratio(total(sum), entries * steps),
             perStep: Array.from(nonZero, (n) => ratio(n, entries)),
@@ -163,7 +182,10 @@ export class FiringMeter {
         const perStep = Array.from(rates.slice(0, 4), (r) => r / (batches - 1));
         const valuePerStep = Array.from(values.slice(0, 4), (v) => v / (batches - 1));
         const mean = (list: readonly number[]) => total(list) / list.length;
-        return { layer, shape, samples, neurons, bits, unit, rate: mean(perStep), value: mean(valuePerStep), perStep, valuePerStep };
+        return {
+          ...{ layer, shape, samples, neurons, bits, unit, virtualSteps },
+          ...{ rate: mean(perStep), value: mean(valuePerStep), perStep, valuePerStep },
+        };
       },
     );
   }

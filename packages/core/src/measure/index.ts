@@ -8,9 +8,11 @@ export {
   profileKernels,
   traceKernels,
 } from "../runtime/profile.ts";
+export { type CheckOptions, check, type Folded, type Remaining, type Remark, type SpikeCheck } from "./check.ts";
 export * from "./energy.ts";
 export { FiringMeter, type FiringOptions, type FiringRate, firingOf, firingRates } from "./firing.ts";
 export * from "./footprint.ts";
+export { compareModes, type ModeComparison } from "./modes.ts";
 export * from "./neurobench.ts";
 export { type LayerOperations, type OperationOptions, type Operations, operations } from "./operations.ts";
 export { findPreset, presets } from "./presets/index.ts";

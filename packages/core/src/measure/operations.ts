@@ -7,6 +7,7 @@ import { Linear } from "../nn/linear.ts";
 import type { Module } from "../nn/module.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { Neuron } from "../spiking/neurons.ts";
+import { inSteps } from "../tensor/ops/steps.ts";
 import { type SpikeFormat, Tensor } from "../tensor/tensor.ts";
 import { type Clock, divide, type Geometry, geometryOf, isWeightLayer, type WeightLayer } from "./geometry.ts";
 import { type Inputs, type Listener, walk } from "./walk.ts";
@@ -18,10 +19,12 @@ export interface LayerOperations {
   input: readonly number[];
   weight: readonly number[];
   output: readonly number[];
-  /** T. */
+  /** T; T D where its input came as D binary virtual steps for each. */
   timeSteps: number;
-  /** D: the largest integer that a spike here can be; 1 for binary spikes and floats. */
+  /** D: the largest integer that a spike here can be; 1 for binary spikes and floats, and virtual steps. */
   levels: number;
+  /** D where its input came as virtual steps, else 1. */
+  virtualSteps: number;
   /** Is its input spikes? */
   spikes: boolean;
   /** The network's first weight layer, and its last one. */
@@ -78,9 +81,10 @@ interface Call {
   spikes: boolean;
   unit: number;
   levels: number;
+  virtualSteps: number;
   ternary: boolean;
   size: number;
-  /** Entries that are not zero, by index of the first axis, and by position of one image. */
+  /** Entries that are not zero, by index of the first axis and virtual step, and by position of one image. */
   byFirst: Float64Array;
   byPlace: Float64Array;
   /** Sum of the values, by position of one image. */
@@ -115,7 +119,7 @@ export class OperationCounter implements Listener {
     }
     if (!isWeightLayer(m) || !(x instanceof Tensor)) return;
     const format = x.spikes;
-    const levels = format ? (this.#levels.get(format) ?? 2 ** format.planes - 1) : 1;
+    const levels = format && !format.steps ? (this.#levels.get(format) ?? 2 ** format.planes - 1) : 1;
     this.#calls.push({
       ...{ m, name, levels, spikes: format !== null, unit: format?.scale ?? 1 },
       ...countInputs(x, geometryOf(m, x, output)),
@@ -134,10 +138,11 @@ export class OperationCounter implements Listener {
     const still = this.#options.still ?? isStill(input, first, known);
     calls.forEach((call, i) => {
       const divided = divide(call.leading, known);
-      const perStep = new Float64Array(divided.steps);
+      const virtual = call.virtualSteps;
+      const perStep = new Float64Array(divided.steps * virtual);
       const group = call.byFirst.length / divided.steps;
       call.byFirst.forEach((n, at) => {
-        const step = Math.floor(at / group);
+        const step = Math.floor(at / group) * virtual + (at % virtual);
         perStep[step] = (perStep[step] as number) + n;
       });
       const entry = this.#entries[i];
@@ -194,7 +199,7 @@ function stepwise(calls: readonly Call[], { steps, samples }: Clock): Call[] {
       levels: Math.max(...own.map((c) => c.levels)),
       ternary: own.every((c) => c.ternary),
       size: own.reduce((n, c) => n + c.size, 0),
-      byFirst: Float64Array.from(own, (c) => c.byFirst.reduce((a, b) => a + b, 0)),
+      byFirst: Float64Array.from(own.flatMap(({ byFirst, virtualSteps }) => sumsOfSteps(byFirst, virtualSteps))),
       byPlace: call.byPlace.slice(),
       sums: call.sums.slice(),
     };
@@ -204,6 +209,11 @@ function stepwise(calls: readonly Call[], { steps, samples }: Clock): Call[] {
     }
     return [together];
   });
+}
+
+/** Sums of every so many entries. */
+function sumsOfSteps(list: Float64Array, steps: number): number[] {
+  return Array.from({ length: steps }, (_, d) => list.reduce((sum, n, at) => (at % steps === d ? sum + n : sum), 0));
 }
 
 function addTo(into: Float64Array, from: Float64Array): void {
@@ -236,31 +246,35 @@ function countInputs(x: Tensor, g: Geometry) {
   const leading = x.shape.slice(0, x.rank - g.axes);
   const values = x.dataSync();
   const place = g.h * g.w * g.cin;
-  const byFirst = new Float64Array(leading[0] ?? 1);
+  const firsts = leading[0] ?? 1;
+  const virtualSteps = inSteps(x) ? (x.spikes as SpikeFormat).planes : 1;
+  const unit = virtualSteps > 1 ? (x.spikes as SpikeFormat).scale : 0;
+  const byFirst = new Float64Array(firsts * virtualSteps);
   const byPlace = new Float64Array(place);
   const sums = new Float64Array(place);
-  const perFirst = values.length / byFirst.length;
+  const perFirst = values.length / firsts;
   let ternary = true;
   let at = 0;
-  for (let first = 0; first < byFirst.length; first++) {
-    let count = 0;
+  for (let first = 0; first < byFirst.length; first += virtualSteps) {
     for (let end = at + perFirst; at < end; )
       for (let i = 0; i < place; i++, at++) {
         const v = values[at] as number;
         if (v === 0) continue;
-        count++;
-        byPlace[i] = (byPlace[i] as number) + 1;
+        // An integer is so many binary spikes, in its first steps.
+        const spikes = unit ? Math.round(v / unit) : 1;
+        for (let d = 0; d < spikes; d++) byFirst[first + d] = (byFirst[first + d] as number) + 1;
+        byPlace[i] = (byPlace[i] as number) + spikes;
         sums[i] = (sums[i] as number) + v;
-        if (v !== 1 && v !== -1) ternary = false;
+        if (!unit && v !== 1 && v !== -1) ternary = false;
       }
-    byFirst[first] = count;
   }
-  return { g, leading, byFirst, byPlace, sums, ternary, size: values.length };
+  return { g, leading, virtualSteps, byFirst, byPlace, sums, ternary, size: values.length * virtualSteps };
 }
 
 function summarise(entry: Entry, first: boolean, last: boolean): LayerOperations {
-  const { m, name, g, clock, spikes, unit, byPlace, sums, perStep, size } = entry;
-  const { steps, positions } = clock;
+  const { m, name, g, clock, spikes, unit, byPlace, sums, perStep, size, virtualSteps } = entry;
+  const { positions } = clock;
+  const steps = clock.steps * virtualSteps;
   // An empty batch does nothing, which is no division by zero.
   const samples = clock.samples || 1;
   const perGroup = g.cout / g.groups;
@@ -279,7 +293,7 @@ function summarise(entry: Entry, first: boolean, last: boolean): LayerOperations
     output: [...shared, ...ownShape(g, g.oh, g.ow, g.cout)],
     timeSteps: steps,
     levels: entry.levels,
-    ...{ spikes, first, last, still: entry.still },
+    ...{ virtualSteps, spikes, first, last, still: entry.still },
     denseOps,
     boundedOps: positions * reached * g.cin * perGroup,
     // A float's operations do not follow its value: they are done at every step.

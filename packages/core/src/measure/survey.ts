@@ -65,14 +65,14 @@ export async function survey(model: Module, inputs: Inputs, options: OperationOp
 function rateOf({ rate }: EnergyTableRow, { operations, rates, taps }: Pick<Survey, "operations" | "rates" | "taps">) {
   const named = (list: readonly FiringRate[], name: string) => {
     const found = list.find((r) => r.layer === name);
-    return found && { ...found, value: found.value / found.unit };
+    return found && { ...found, value: (found.value / found.unit) * found.virtualSteps };
   };
   const sources = [
     ...(rate?.taps ?? []).map((name) => named(taps, name)),
     ...(rate?.neurons ?? []).map((name) => named(rates, name)),
     ...(rate?.inputs ?? []).map((name) => {
       const l = operations.layers.find(({ layer }) => layer === name);
-      return l && { rate: l.nonZero, value: l.value, perStep: l.perStep };
+      return l && { rate: l.nonZero, value: l.value * l.virtualSteps, perStep: l.perStep };
     }),
   ].map((source) => source ?? { rate: 0, value: 0, perStep: [] as number[] });
   const by = rate?.combine === "mean" ? sources.length : 1;

@@ -22,12 +22,17 @@ export interface Listener {
 
 /** Run `model` in eval mode on each batch. A single tensor is run before this returns, so it may be freed right after the call. */
 export async function walk(model: Module, inputs: Inputs, listener: Listener): Promise<void> {
-  if (inputs instanceof Tensor) return walkOne(model, inputs, listener);
+  await eachBatch(inputs, (x) => walkOne(model, x, listener));
+}
+
+/** Give `run` each batch; a single tensor before this returns. @throws SpikeloomError where there is none */
+export async function eachBatch(inputs: Inputs, run: (x: Tensor) => void): Promise<void> {
+  if (inputs instanceof Tensor) return run(inputs);
   if (typeof inputs !== "object" || inputs === null || !(Symbol.iterator in inputs || Symbol.asyncIterator in inputs))
     throw new SpikeloomError(`measure: expected a tensor, a list of tensors or a loader to run the model on, found ${kindOf(inputs)}`);
   let batches = 0;
   for await (const batch of inputs) {
-    walkOne(model, batch instanceof Tensor ? batch : batch.x, listener);
+    run(batch instanceof Tensor ? batch : batch.x);
     batches++;
   }
   if (!batches) throw new SpikeloomError("measure: expected a batch or more to run the model on, found none");

@@ -13,6 +13,7 @@ import { checkpoint, isRecomputing } from "../tensor/checkpoint.ts";
 import { scope } from "../tensor/scope.ts";
 import { expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../tensor/shape.ts";
 import { type DType, expectTensor, Tensor, tensor } from "../tensor/tensor.ts";
+import { running } from "./running.ts";
 
 /** How PyTorch's tensor of shape `shape` maps to ours: permute its axes by `axes`, then reshape. */
 export interface Layout {
@@ -93,7 +94,14 @@ export abstract class Module {
       configurable: true,
       value: (...inputs: unknown[]) =>
         scope(() => {
-          const run = (...given: unknown[]) => (own as (...inputs: unknown[]) => unknown).apply(this, given);
+          const run = (...given: unknown[]) => {
+            running.push(this);
+            try {
+              return (own as (...inputs: unknown[]) => unknown).apply(this, given);
+            } finally {
+              running.pop();
+            }
+          };
           const output = this.recompute ? checkpoint(run as (...x: Tensor[]) => Tensor, ...(inputs as Tensor[])) : run(...inputs);
           // Who listens has heard it.
           if (!isRecomputing()) for (const hook of hooks) hook(this, inputs, output);

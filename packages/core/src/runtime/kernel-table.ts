@@ -13,7 +13,8 @@
  * - All buffers are contiguous, row-major, channels last. Unless said otherwise a buffer is f32.
  * - Spike buffers: a row (one position, all channels) is `planes` bit planes of `words = ceil(c / 32)` u32 words:
  *   `[rows][planes][words]`; channel c is bit `c & 31` of word `c >> 5`; bits past the last channel are zero.
- *   The value of a spike is `scale * sum_p 2^p * bit_p`.
+ *   The value of a spike is `scale * sum_p 2^p * bit_p`. Where the text says `steps` instead of `planes`, each of them is a binary virtual
+ *   step of an integer spike, and the value is `scale * sum_d bit_d`.
  * - `terms`, 0 to 3: where the instruction set has matrix units (`amx`), multiply on them, float32 operands as sums of so many bf16
  *   terms: 3 has float32's accuracy, 2 is about 2^-17 off, 1 is bf16. 0, and every other instruction set: float32 as it is.
  * - Kernels trust their arguments. Shapes and dtypes are checked by the ops above, before the call.
@@ -342,6 +343,15 @@ export const KERNELS = {
   spike_mask_reduce: { g: P, x: P, y: P, outer: I, n: I, c: I },
   /** partial f32 [chunks][2]: sum of the integer spike values, and number of non-zero spikes, of chunk q of the rows. Units: chunks. */
   spike_stats: { x: P, partial: P, rows: I, c: I, planes: I, chunks: I },
+  /** y [rows, steps, words] of integers x [rows, planes, words]: bit d of n is [n > d], d < steps < 2^planes. Units: rows. */
+  spike_steps: { x: P, y: P, rows: I, words: I, planes: I, steps: I },
+  /** y [rows, planes, words]: the integers sum_d bit_d of x [rows, steps, words], which fit the planes. Units: rows. */
+  spike_levels: { x: P, y: P, rows: I, words: I, planes: I, steps: I },
+  /**
+   * y [batch, m, n] = scale * x w, of spikes x [batch, m, steps, words(k)] and f32 w [batch, k, n]: for every set bit add a row of w. At most
+   * STEPS_LIMITS.words words of all steps in a row, and 2^30 elements in one w. Units: batch * m.
+   */
+  spike_matmul: { x: P, w: P, y: P, batch: I, m: I, k: I, n: I, steps: I, scale: F },
 
   // ---------------------------------------------------------------- pooling (ci = co)
   /** y, index i32 (optional) = position h*w index (iy * w + ix) of the first maximum of the window in row-major order; padding is -inf. Units: n * oh. */
@@ -621,6 +631,9 @@ export const NEURON_LIMITS = { history: 4096, registers: 96 } as const;
  * of spikes that one window row may span, `ceil(ci / 32) * min(w, (kw - 1) * dw + 1)`, in `spike_conv2d`.
  */
 export const CONV_LIMITS = { taps: 65536, words: 5120 } as const;
+
+/** `spike_matmul`: most words of all steps in a row of spikes. */
+export const STEPS_LIMITS = { words: 4096 } as const;
 
 /** `spike_conv2d_table`: output pixels of a block, words of spikes gathered for it, and output channels of a unit, at most. */
 export const TABLE_LIMITS = { pixels: 1024, words: 160 << 10, columns: 64 } as const;

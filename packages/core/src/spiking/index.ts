@@ -2,6 +2,7 @@
 
 export { repeat } from "../tensor/ops/layout.ts";
 export * from "../tensor/ops/spikes.ts";
+export { toSteps, virtualSteps } from "../tensor/ops/steps.ts";
 export { CustomNeuron, type CustomOptions, defineNeuron, type Env, type NeuronDefinition, type Update } from "./custom.ts";
 export { type DeltaOptions, delta, type LatencyOptions, latency, phase, poisson } from "./encoders.ts";
 export { Expr, type Value, where } from "./expression.ts";
@@ -20,7 +21,10 @@ export {
   type PLIFOptions,
   Quant,
   reset,
+  SPIKE_MODES,
+  type SpikeMode,
   type StateOptions,
+  setMode,
 } from "./neurons.ts";
 export { LinearRecurrent, OneToOne, RLIF, type RLIFOptions } from "./recurrent.ts";
 export * as surrogate from "./surrogate.ts";

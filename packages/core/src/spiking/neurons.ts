@@ -17,11 +17,12 @@ import type { AffineParts } from "../tensor/lazy.ts";
 import { dense, run, sumRows, tilesFor } from "../tensor/ops/common.ts";
 import { sigmoid as sigmoidOf } from "../tensor/ops/elementwise.ts";
 import { expand } from "../tensor/ops/layout.ts";
+import { toSteps } from "../tensor/ops/steps.ts";
 import { keep, scope } from "../tensor/scope.ts";
 import { type Shape, sameShape, show, sizeOf, wrong } from "../tensor/shape.ts";
 import { applyMany, type OpDefinition } from "../tensor/tape.ts";
 
-import { empty, emptySpikes, full, Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { empty, emptySpikes, full, planesOf, Tensor, tensor, zeros } from "../tensor/tensor.ts";
 
 import { openWindow, type Surrogate, sigmoid, window } from "./surrogate.ts";
 
@@ -40,6 +41,32 @@ export interface StateOptions {
   carry?: boolean | "detached" | undefined;
   /** How messages call this layer, e.g. its path in the network. */
   name?: string | undefined;
+}
+
+/**
+ * How integer-valued neurons emit in eval mode: each integer n of 0..D at once (`"integer"`, as in training), or as D binary virtual steps
+ * [n > 0], ..., [n > D - 1] (`"spikes"`), which all layers behind add up: the same outputs, by additions alone (spike firing
+ * approximation; Yao et al. 2025, arXiv 2411.16061). With T steps the order is t D + d.
+ */
+export const SPIKE_MODES = ["integer", "spikes"] as const;
+export type SpikeMode = (typeof SPIKE_MODES)[number];
+
+/**
+ * Set how the integer-valued neurons of a network emit in eval mode; others are binary in any case.
+ * @returns a function that sets them as they were
+ */
+export function setMode(net: Module, mode: SpikeMode): () => void {
+  if (!((net as unknown) instanceof Module)) wrong("setMode", "the network", "a Module", kindOf(net));
+  indexIn("setMode", "the mode", mode, SPIKE_MODES);
+  const before: [BuiltIn, SpikeMode][] = [];
+  for (const [, m] of net.namedModules())
+    if (m instanceof BuiltIn) {
+      before.push([m, m.mode]);
+      m.mode = mode;
+    }
+  return () => {
+    for (const [m, was] of before) m.mode = was;
+  };
 }
 
 /** A layer with a membrane: what is common to built-in and user-defined neurons. */
@@ -338,6 +365,7 @@ interface Membrane {
   readonly current?: (typeof CURRENT)[number] | undefined;
 }
 
+/** A word's place in its list. @throws SpikeloomError for one that is not there */
 function indexIn<T extends string>(label: string, argument: string, value: T, list: readonly T[]): number {
   const index = list.indexOf(value);
   if (index < 0) wrong(label, argument, `one of ${list.map((v) => `"${v}"`).join(", ")}`, `"${value}"`);
@@ -372,7 +400,7 @@ function settingsOf(kind: string, label: string, options: NeuronOptions, membran
     current: indexIn(label, "current", current, CURRENT),
     fire: FIRE.indexOf(fire),
     levels,
-    planes: Math.ceil(Math.log2(levels + 1)),
+    planes: planesOf(levels),
     r: membrane.r,
     vThreshold,
     vReset,
@@ -396,6 +424,8 @@ export function makesSpikes(m: Module, input: unknown, output: unknown): output 
 export abstract class BuiltIn extends Neuron {
   /** The switches in use. @internal */
   readonly settings: Settings;
+  /** Of an integer-valued neuron: see `setMode`. */
+  mode: SpikeMode = "integer";
 
   constructor(kind: string, options: NeuronOptions, membrane: Membrane) {
     super(kind, options);
@@ -417,6 +447,12 @@ export abstract class BuiltIn extends Neuron {
     return null;
   }
 
+  /** What the layer gives for the spikes of its kernel. */
+  protected emitted(spikes: Tensor): Tensor {
+    const { levels } = this.settings;
+    return levels > 1 && this.mode === "spikes" && !this.training ? toSteps(spikes, levels) : spikes;
+  }
+
   private call(x: Tensor, state: Tensor | null, givesState: boolean): Tensor[] {
     const rule = this.settings;
     const sizes = stepsOf(this.label, x, this.states);
@@ -425,7 +461,8 @@ export abstract class BuiltIn extends Neuron {
       const [rate, alpha] = [this.rate(sizes.c), this.alphas(sizes.c)];
       const inputs = [x, state, rate, alpha].filter((t) => t !== null);
       const has = { hasState: state !== null, hasRate: rate !== null, hasAlpha: alpha !== null };
-      return applyMany(neuronOp, inputs, { rule, ...sizes, ...has, givesState });
+      const [spikes, ...after] = applyMany(neuronOp, inputs, { rule, ...sizes, ...has, givesState }) as [Tensor, ...Tensor[]];
+      return [this.emitted(spikes), ...after];
     });
   }
 
@@ -562,6 +599,6 @@ export class Quant extends BuiltIn {
       hasAlpha: false,
       givesState: false,
     };
-    return applyMany(neuronOp, [x], call)[0] as Tensor;
+    return this.emitted(applyMany(neuronOp, [x], call)[0] as Tensor);
   }
 }

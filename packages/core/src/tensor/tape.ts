@@ -192,6 +192,22 @@ export function withRecording<R>(on: boolean, fn: () => R): R {
   }
 }
 
+/** Told of an operation that ran: not of those that it is made of, nor of those of a backward pass. */
+export type OpHook = (op: string, inputs: readonly Tensor[], outputs: readonly Tensor[], settings: unknown) => void;
+
+let opHook: OpHook | null = null;
+
+/** Run `fn` with a hook on every operation. @internal */
+export function withOpHook<R>(hook: OpHook | null, fn: () => R): R {
+  const before = opHook;
+  opHook = hook;
+  try {
+    return fn();
+  } finally {
+    opHook = before;
+  }
+}
+
 /** Run an op on inputs: the one door through which every operation, built in or user-defined, goes. */
 export function apply<A>(op: OpDefinition<A>, inputs: readonly Tensor[], settings: A): Tensor {
   return applyMany(op, inputs, settings)[0] as Tensor;
@@ -208,20 +224,19 @@ export function applyMany<A>(op: OpDefinition<A>, inputs: readonly Tensor[], set
   try {
     // An op may hand on an input as it came: it then gets a handle of its own, since the node hangs on the output. And no layer may
     // go past this op to what its output repeats.
-    outputs = withRecording(false, () =>
-      scope(() =>
-        [op.forward(context, inputs, settings)].flat().map((t) => {
-          expectTensor(op.name, "what forward returns", t);
-          const output = inputs.includes(t) || t.kept ? t.handle() : t;
-          if (output.repeated) output.repeated.direct = false;
-          return output;
-        }),
-      ),
-    );
+    const forward = () =>
+      [op.forward(context, inputs, settings)].flat().map((t) => {
+        expectTensor(op.name, "what forward returns", t);
+        const output = inputs.includes(t) || t.kept ? t.handle() : t;
+        if (output.repeated) output.repeated.direct = false;
+        return output;
+      });
+    outputs = withRecording(false, () => scope(() => (opHook ? withOpHook(null, forward) : forward())));
   } catch (error) {
     context.free();
     throw error;
   }
+  opHook?.(op.name, inputs, outputs, settings);
   if (context.recording) {
     const edges = inputs.map((t, i): Edge => {
       const used = needs[i] as boolean;

@@ -23,10 +23,23 @@ export type DType = "f32" | "i32" | "u8" | "bool" | "spikes";
 
 const ELEMENT_OF: Record<DType, ElementType> = { f32: "f32", i32: "i32", u8: "u8", bool: "u8", spikes: "u32" };
 
-/** How a spike tensor's bits read: value = scale * sum over planes of 2^p * bit. */
+/**
+ * How a spike tensor's bits read: value = scale * sum over planes of 2^p * bit; with `steps`, each plane is a binary virtual step of an
+ * integer n, plane d holding [n > d], and value = scale * sum over planes of bit.
+ */
 export interface SpikeFormat {
   planes: number;
   scale: number;
+  steps?: true;
+}
+
+/** Bit planes of integers up to `levels`. */
+export function planesOf(levels: number): number {
+  return Math.ceil(Math.log2(levels + 1));
+}
+
+export function sameFormat(a: SpikeFormat | null, b: SpikeFormat | null): boolean {
+  return a?.planes === b?.planes && a?.scale === b?.scale && a?.steps === b?.steps;
 }
 
 /** What `bn_grad_sums` makes of a gradient, when the kernel that wrote the gradient made it in the same pass: [chunks][2][c]. */
@@ -240,11 +253,31 @@ export function expectTensor(op: string, argument: string, value: Tensor): void 
 
 /** f32 storage of a spike tensor's values; the caller releases it. */
 export function denseStorage(t: Tensor): Storage {
-  const { planes, scale } = t.spikes as SpikeFormat;
+  const { planes, scale, steps } = t.spikes as SpikeFormat;
   const c = t.shape[t.rank - 1] as number;
   const rows = sizeOf(t.shape.slice(0, -1));
+  if (steps) {
+    const integers = bySteps(t, false, planesOf(planes));
+    const values = denseStorage(integers);
+    integers.dispose();
+    return values;
+  }
   const y = device().alloc("f32", t.size);
   device().run("spike_unpack", { x: t.storage, y, rows, c, planes, scale }, tilesFor(rows, c));
+  return y;
+}
+
+/** The same spikes in so many virtual steps, or steps as integers of so many bit planes again. For ops. */
+export function bySteps(t: Tensor, steps: boolean, count: number): Tensor {
+  const { planes, scale } = t.spikes as SpikeFormat;
+  const words = wordsOf(t.shape[t.rank - 1] as number);
+  const y = emptySpikes(t.shape, steps ? { planes: count, scale, steps } : { planes: count, scale });
+  const rows = t.storage.length / (planes * words || 1);
+  const args = { x: t.storage, y: y.storage, rows, words };
+  const tiles = tilesFor(rows, planes * count * words);
+  if (!rows) return y;
+  if (steps) device().run("spike_steps", { ...args, planes, steps: count }, tiles);
+  else device().run("spike_levels", { ...args, planes: count, steps: planes }, tiles);
   return y;
 }
 

@@ -1,6 +1,7 @@
 // Firing rates against a count of spikes: one batch, several, the official script's figure, T in a flattened axis.
 import { beforeAll, describe, expect, it } from "vitest";
-import { FiringMeter, firingOf, firingRates } from "../../src/measure/index.ts";
+import type * as measure from "../../src/measure/index.ts";
+import { FiringMeter, firingOf, firingRates, operations } from "../../src/measure/index.ts";
 import * as nn from "../../src/nn/index.ts";
 import { init } from "../../src/runtime/engine.ts";
 import * as snn from "../../src/spiking/index.ts";
@@ -139,4 +140,47 @@ it("stateless neurons behind a convolution of [B, H, W, C] have no time steps; b
   const told = await firingRates(net, draw([6, 4, 4, 2], 4), { timeSteps: 3 });
   expect(told[0]).toMatchObject({ samples: 2, neurons: 48 });
   expect(told[0]?.perStep).toHaveLength(3);
+});
+
+it("virtual steps are steps, in the order t D + d, whose spikes are the integers", async () => {
+  const quant = new snn.Quant({ levels: 3, norm: 2 });
+  class Steps extends nn.Module {
+    quant = quant;
+    conv = new nn.Conv2d(4, 2, 3, { padding: 1 });
+    lif = new snn.ILIF({ levels: 3 });
+    head = new nn.Linear(2, 2);
+    forward(x: Tensor): Tensor {
+      return this.head.forward(this.lif.forward(this.conv.forward(this.quant.forward(x))));
+    }
+  }
+  const net = new Steps();
+  const x = draw([2, 5, 6, 6, 4], 7, -1, 4);
+  const restore = snn.setMode(net, "spikes");
+  const [rates, counted] = [await firingRates(net, x), await operations(net, x)];
+  restore();
+  const [plain, dense] = [await firingRates(net, x), await operations(net, x)];
+  const n = [...x.dataSync()].map((v) => Math.min(3, Math.max(0, Math.round(v))));
+  const entries = n.length / 2;
+  const expected = [0, 1].flatMap((t) =>
+    [0, 1, 2].map((d) => n.slice(t * entries, (t + 1) * entries).filter((v) => v > d).length / entries),
+  );
+  expect(rates[0]?.perStep.map((r) => r.toFixed(9))).toEqual(expected.map((r) => r.toFixed(9)));
+  rates.forEach((r, i) => {
+    expect(r.bits).toBe(1);
+    expect(r.perStep).toHaveLength(6);
+    // D binary steps carry what one integer does.
+    expect(3 * r.value).toBeCloseTo(plain[i]?.value as number, 12);
+    expect(r.rate * (i ? 1 : 0.5)).toBeCloseTo(r.value, 12);
+  });
+  counted.layers.forEach((l, i) => {
+    const whole = dense.layers[i] as measure.LayerOperations;
+    expect([l.timeSteps, l.levels, l.virtualSteps, l.ternary]).toEqual([6, 1, 3, true]);
+    expect([whole.timeSteps, whole.levels, whole.virtualSteps]).toEqual([2, 3, 1]);
+    if (i === 0) expect(whole.ternary).toBe(false);
+    expect(l.synOps).toBe(whole.synOps);
+    expect(l.effectiveOps).toBeCloseTo(whole.synOps, 6);
+    expect(3 * l.value).toBeCloseTo(whole.value, 12);
+    expect(l.perStep).toHaveLength(6);
+    expect(l.perStep.reduce((a, b) => a + b, 0)).toBeCloseTo(2 * whole.value, 9);
+  });
 });

@@ -1,5 +1,5 @@
 /** `spikeloom eval`: loss, accuracy and confusion matrix of a run's weights on its test set. */
-import { train } from "spikeloom";
+import { measure, train } from "spikeloom";
 import { startWorkers, workerCount } from "../sample-workers.ts";
 import { testLoader } from "../session.ts";
 import { table } from "../table.ts";
@@ -13,10 +13,12 @@ export interface EvalOptions extends TrainedOptions {
   data?: string | undefined;
   dir?: string | undefined;
   workers?: number | undefined;
+  /** Run integers and spikes, and hold their outputs against each other. */
+  compareModes?: boolean | undefined;
   json?: boolean | undefined;
 }
 
-export async function run({ json, data, dir, workers: count, ...options }: EvalOptions): Promise<void> {
+export async function run({ json, data, dir, workers: count, compareModes, ...options }: EvalOptions): Promise<void> {
   const overrides = [
     ...(options.set ?? []),
     // Another data set is not in the folder of the run's own.
@@ -26,8 +28,10 @@ export async function run({ json, data, dir, workers: count, ...options }: EvalO
   const { recipe, engine, set, model, folder } = await openTrained({ ...options, set: overrides });
   const workers = startWorkers(recipe, set.splits, count ?? workerCount(recipe, set));
   let result: train.Evaluation;
+  let modes: measure.ModeComparison | undefined;
   try {
     result = await train.evaluate(model, testLoader(recipe, set, workers));
+    if (compareModes) modes = await measure.compareModes(model, testLoader(recipe, set, workers));
   } finally {
     await workers?.close();
   }
@@ -38,6 +42,7 @@ export async function run({ json, data, dir, workers: count, ...options }: EvalO
       JSON.stringify({
         run: folder.path,
         ...rest,
+        ...(modes ? { modes } : {}),
         classes,
         predictions: [...predictions],
         device: engine.device,
@@ -50,6 +55,7 @@ export async function run({ json, data, dir, workers: count, ...options }: EvalO
   console.log(
     `${folder.path}: accuracy ${(result.accuracy * 100).toFixed(2)} %${set.classes.length > 10 ? ` (top-5 ${(result.top5 * 100).toFixed(2)} %)` : ""}, loss ${result.loss.toFixed(4)} on ${result.samples.toLocaleString("en")} test images of ${recipe.data.name} in ${result.seconds.toFixed(1)} s (${engine.device}, ${engine.isa})`,
   );
+  if (modes) printModes(modes);
   if (classes.length > MOST_CLASSES_SHOWN) return;
   const columns = [
     { head: "true \\ predicted", cell: (row: number) => classes[row] as string },
@@ -60,5 +66,15 @@ export async function run({ json, data, dir, workers: count, ...options }: EvalO
       columns,
       classes.map((_, i) => i),
     ),
+  );
+}
+
+function printModes({ samples, same, moved, difference, rounding, largest }: measure.ModeComparison): void {
+  const count = (n: number) => n.toLocaleString("en");
+  const rounded = moved
+    ? `in ${count(moved)} rounding moved an integer (logits differ by up to ${difference.toPrecision(2)}), in the others they differ by at most ${rounding.toExponential(1)}`
+    : `logits differ by at most ${difference.toExponential(1)}`;
+  console.log(
+    `integers and spikes: ${count(same)} of ${count(samples)} predictions are the same; ${rounded}; the largest logit is ${largest.toPrecision(3)}`,
   );
 }

@@ -2,7 +2,7 @@
  * `spikeloom run`: any model, or part of one, on any tensor: files in PyTorch's names, shapes and axis order in, the same out.
  * Configurations are the official code's own arguments, so that a published setting can be pasted.
  */
-import { type formats, models, nearest, nn, noGrad, npy, npz, SpikeloomError, safetensors, scope } from "spikeloom";
+import { type formats, models, nearest, nn, noGrad, npy, npz, SpikeloomError, safetensors, scope, snn } from "spikeloom";
 import { readFileChecked, writeFileAtomic } from "../files.ts";
 import { type EngineChoice, startEngine } from "../session.ts";
 import { loadWeights, tellNotes } from "../weights.ts";
@@ -17,11 +17,23 @@ export interface RunOptions extends EngineChoice {
   input: string;
   output: string;
   taps?: boolean | undefined;
+  /** How integer-valued neurons emit. */
+  mode?: snn.SpikeMode | undefined;
 }
 
 type Arrays = Map<string, formats.NdArray>;
 
-export async function run({ model: name, config = {}, weights, key, input, output, taps = false, ...choice }: RunOptions): Promise<void> {
+export async function run({
+  model: name,
+  config = {},
+  weights,
+  key,
+  input,
+  output,
+  taps = false,
+  mode,
+  ...choice
+}: RunOptions): Promise<void> {
   const slash = name.indexOf("/");
   const system = models.findSystem(slash < 0 ? name : name.slice(0, slash));
   const kindName = slash < 0 ? "model" : name.slice(slash + 1);
@@ -42,6 +54,7 @@ export async function run({ model: name, config = {}, weights, key, input, outpu
   const { notes } = await loadWeights(module, system, weights, { key });
   tellNotes(weights, notes);
   module.eval();
+  if (mode) snn.setMode(module, mode);
   const result = scope(() => {
     const { outputs, taps: values } = noGrad(() => kind.run(module, inputs, { taps }));
     return new Map([...outputs, ...(taps ? values : [])]);

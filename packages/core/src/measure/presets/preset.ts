@@ -72,10 +72,11 @@ export function digits(n: number): string {
   return String(Number(n.toPrecision(4)));
 }
 
-/** "T = 4, D = 1", where a layer of the network has another D all of them. */
+/** "T = 4, D = 1", where a layer of the network has another D all of them; with virtual steps "T = 1 x 4 virtual steps, D = 1". */
 export function written({ timeSteps, layers }: Operations): string {
+  const virtual = [...new Set(layers.flatMap((l) => (l.virtualSteps > 1 ? [l.virtualSteps] : [])))].sort((a, b) => a - b);
   const levels = [...new Set(layers.filter((l) => l.spikes).map((l) => l.levels))].sort((a, b) => a - b);
-  return `T = ${timeSteps}, D = ${levels.join(" or ") || 1}`;
+  return `T = ${timeSteps}${virtual.length ? ` x ${virtual.join(" or ")} virtual steps` : ""}, D = ${levels.join(" or ") || 1}`;
 }
 
 export const pj = ({ mac, ac }: EnergyCosts) => ({ mac: `${mac} pJ`, ac: `${ac} pJ` });

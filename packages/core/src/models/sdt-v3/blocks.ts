@@ -108,7 +108,8 @@ export class ConvBlock extends Module {
 export function heads(x: Tensor, count: number): Tensor {
   const lead = x.shape.slice(0, -2);
   const [n, c] = x.shape.slice(-2) as [number, number];
-  const cut = reshape(x.spikes ? toDense(x) : x, [...lead, n, count, c / count]);
+  // Integers are multiplied as numbers; binary virtual steps stay spikes, of which products are sums.
+  const cut = reshape(x.spikes && !x.spikes.steps ? toDense(x) : x, [...lead, n, count, c / count]);
   const r = lead.length;
   return permute(cut, [...lead.keys(), r + 1, r, r + 2]);
 }

@@ -85,4 +85,34 @@ export const spikes = {
       partial[2 * q + 1] = active;
     }
   },
+
+  spike_steps({ x, y, rows, words, planes, steps }: ReferenceArgs<"spike_steps">): void {
+    y.fill(0, 0, rows * steps * words);
+    for (let r = 0; r < rows; r++)
+      for (let channel = 0; channel < 32 * words; channel++) {
+        const n = spikeAt(x, r, planes, 32 * words, channel);
+        for (let d = 0; d < steps; d++) if (n > d) setSpike(y, r * steps + d, 1, 32 * words, channel, 1);
+      }
+  },
+
+  spike_levels({ x, y, rows, words, planes, steps }: ReferenceArgs<"spike_levels">): void {
+    y.fill(0, 0, rows * planes * words);
+    for (let r = 0; r < rows; r++)
+      for (let channel = 0; channel < 32 * words; channel++) {
+        let n = 0;
+        for (let d = 0; d < steps; d++) n += spikeAt(x, r * steps + d, 1, 32 * words, channel);
+        setSpike(y, r, planes, 32 * words, channel, n);
+      }
+  },
+
+  spike_matmul({ x, w, y, batch, m, k, n, steps, scale }: ReferenceArgs<"spike_matmul">): void {
+    for (let row = 0; row < batch * m; row++) {
+      const sum = new Float64Array(n);
+      const first = Math.floor(row / m) * k;
+      for (let d = 0; d < steps; d++)
+        for (let l = 0; l < k; l++)
+          if (spikeAt(x, row * steps + d, 1, k, l)) for (let j = 0; j < n; j++) sum[j]! += w[(first + l) * n + j]!;
+      for (let j = 0; j < n; j++) y[row * n + j] = scale * sum[j]!;
+    }
+  },
 };

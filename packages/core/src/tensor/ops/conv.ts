@@ -10,11 +10,12 @@ import { denseTerms, tilesOfTerms } from "../../runtime/tiles.ts";
 import { Product } from "../lazy.ts";
 import { scope } from "../scope.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
-import { apply, type OpDefinition } from "../tape.ts";
+import { apply, Context, type OpDefinition } from "../tape.ts";
 import { empty, Tensor, zeros } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, spikeWeightGradient, sumRows, tilesFor } from "./common.ts";
 import { once } from "./layout.ts";
 import { spikeProduct } from "./spike-product.ts";
+import { inSteps, stepsProduct, withoutSteps } from "./steps.ts";
 import { at, copyStrided } from "./strided.ts";
 import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
 
@@ -95,6 +96,10 @@ const convolution: OpDefinition<Settings> = {
       const start = bias ?? zeros([g.co]);
       copyStrided("conv2d", [g.n * g.oh * g.ow, g.co], at(start, [0, 1]), at(y, [g.co, 1]));
       return y;
+    }
+    if (inSteps(x)) {
+      const product = (step: Tensor) => convolution.forward(new Context([]), [step, weight], settings) as Tensor;
+      return stepsProduct(x, weight, bias ?? null, y, groups === 1 ? g : null, product);
     }
     if (x.dtype === "spikes" && groups === 1 && spikeProduct(x, weight, bias ?? null, y, g)) {
       if (settings.keepOutput || !ctx.recording) return y;
@@ -178,8 +183,9 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
   return gx;
 }
 
-function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings): Tensor {
+function weightGradient(given: Tensor, gy: Tensor, shape: Shape, settings: Settings): Tensor {
   const { window: g, groups } = settings;
+  const x = withoutSteps(given);
   if (x.size === 0 || gy.size === 0) return zeros(shape);
   const sums = x.dtype === "spikes" && groups === 1 ? spikeWeightGradient(x, gy, shape, g) : null;
   if (sums) return sums;

@@ -11,7 +11,19 @@ import type { Affine } from "../lazy.ts";
 import { scope } from "../scope.ts";
 import { broadcastShape, broadcastStrides, type Shape, sameShape, wrong } from "../shape.ts";
 import { apply, noGrad, type OpDefinition } from "../tape.ts";
-import { type DType, empty, emptySpikes, expectTensor, full, type SpikeFormat, Tensor, tensor } from "../tensor.ts";
+import {
+  bySteps,
+  type DType,
+  empty,
+  emptySpikes,
+  expectTensor,
+  full,
+  planesOf,
+  type SpikeFormat,
+  sameFormat,
+  Tensor,
+  tensor,
+} from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, tilesFor } from "./common.ts";
 import { unbroadcast } from "./reduce.ts";
 import { copyStrided, walkArgs } from "./strided.ts";
@@ -563,9 +575,11 @@ export function toDense(x: Tensor): Tensor {
 
 /** Pack f32 values that are known to fit `format` into a spike tensor. For ops. */
 export function pack(x: Tensor, format: SpikeFormat): Tensor {
+  const { planes, scale } = format;
+  if (format.steps) return bySteps(pack(x, { planes: planesOf(planes), scale }), true, planes);
   const y = emptySpikes(x.shape, format);
   const c = x.shape[x.rank - 1] as number;
-  if (x.size) run("spike_pack", { x: x.storage, y: y.storage, rows: x.size / c, c, ...format }, tilesFor(x.size / c, c));
+  if (x.size) run("spike_pack", { x: x.storage, y: y.storage, rows: x.size / c, c, planes, scale }, tilesFor(x.size / c, c));
   return y;
 }
 
@@ -580,11 +594,11 @@ const toSpikesOp: OpDefinition<SpikeFormat> = {
  * @param format value = scale * integer in [0, 2^planes); planes from 1 to 8; default one plane, scale 1
  * @throws SpikeloomError when a value of `x` is none of these.
  */
-export function toSpikes(x: Tensor, format: Partial<SpikeFormat> = {}): Tensor {
+export function toSpikes(x: Tensor, format: Partial<Pick<SpikeFormat, "planes" | "scale">> = {}): Tensor {
   checkOptions("toSpikes", format, ["planes", "scale"]);
   const { planes = 1, scale = 1 } = format;
   expectDType("toSpikes", "the tensor", x, "f32", "u8", "bool", "spikes");
-  if (x.dtype === "spikes" && x.spikes?.planes === planes && x.spikes.scale === scale) return clone(x);
+  if (sameFormat(x.spikes, { planes, scale })) return clone(x);
   if (!Number.isInteger(planes) || planes < 1 || planes > 8) wrong("toSpikes", "planes", "an integer from 1 to 8", kindOf(planes));
   if (!(scale > 0 && scale < Number.POSITIVE_INFINITY)) wrong("toSpikes", "scale", "a positive number", kindOf(scale));
   if (x.rank === 0) wrong("toSpikes", "the tensor", "of rank 1 or more", "[]");

@@ -12,7 +12,7 @@ import { Repeated, sourceOf, twin } from "../lazy.ts";
 import { keep, scope } from "../scope.ts";
 import { axisOf, broadcastShape, broadcastStrides, expectList, type Shape, sameShape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, applyMany, isRecording, type OpDefinition } from "../tape.ts";
-import { empty, emptySpikes, expectTensor, full, type SpikeFormat, Tensor, wordsOf } from "../tensor.ts";
+import { empty, emptySpikes, expectTensor, full, type SpikeFormat, sameFormat, Tensor, wordsOf } from "../tensor.ts";
 import { dense } from "./common.ts";
 import { pack } from "./elementwise.ts";
 import { unbroadcast } from "./reduce.ts";
@@ -327,7 +327,7 @@ const concatOp: OpDefinition<{ axis: number; shapes: readonly Shape[]; shape: Sh
   name: "concat",
   forward(_ctx, inputs, { axis, shapes, shape }) {
     const { spikes: format, dtype } = inputs[0] as Tensor;
-    const alike = format && inputs.every((t) => t.spikes?.planes === format.planes && t.spikes.scale === format.scale);
+    const alike = format && inputs.every((t) => sameFormat(t.spikes, format));
     const words = alike && joinsAsWords(format, shapes, axis);
     const floats = dtype === "f32" || dtype === "spikes";
     const parts = words || !floats ? inputs : inputs.map((t) => dense("concat", t));

@@ -13,6 +13,7 @@ import { dense, expectFloat, run, spikeWeightGradient, tilesFor } from "./common
 import { expand, once, transpose } from "./layout.ts";
 import { unbroadcast } from "./reduce.ts";
 import { spikeProduct } from "./spike-product.ts";
+import { inSteps, stepsMatmul, stepsProduct, withoutSteps } from "./steps.ts";
 import type { Window } from "./window.ts";
 
 interface Gemm {
@@ -70,14 +71,17 @@ function project(op: string, x: Tensor, w: Tensor, tb: boolean, bias: Tensor | n
   if (x.spikes && k > 0) {
     const y = empty(shape);
     const wt = tb ? transpose(w) : w;
-    if (y.size === 0 || spikeProduct(x, wt, bias, y, onePixel(rows, k, n))) return y;
+    const g = onePixel(rows, k, n);
+    if (y.size && inSteps(x)) return stepsProduct(x, wt, bias, y, g, (step) => project(op, step, wt, false, null));
+    if (y.size === 0 || spikeProduct(x, wt, bias, y, g)) return y;
     y.dispose();
   }
   return gemm(dense(op, x), w, shape, { batch: 1, m: rows, n, k, sa: 0, sb: 0, ta: false, tb }, bias);
 }
 
 /** Gradient of w in `project`: sum over rows of x times g. */
-function projectGrad(x: Tensor, g: Tensor, tb: boolean): Tensor {
+function projectGrad(given: Tensor, g: Tensor, tb: boolean): Tensor {
+  const x = withoutSteps(given);
   const k = x.shape[x.rank - 1] as number;
   const n = g.shape[g.rank - 1] as number;
   const rows = sizeOf(x.shape.slice(0, -1));
@@ -117,7 +121,9 @@ const MATMUL: OpDefinition<MatmulSettings> = {
   forward(ctx, [a, b], { ta, tb, lead, m, n, k }) {
     const [left, right] = [a as Tensor, b as Tensor];
     ctx.save(left, right);
-    if (right.rank === 2 && !ta) return project("matmul", left, dense("matmul", right), tb, null);
+    if (right.rank === 2 && !ta && !inSteps(right)) return project("matmul", left, dense("matmul", right), tb, null);
+    const added = stepsMatmul(left, right, { ta, tb, lead, m, n, k });
+    if (added) return added;
     const { values: x, step: sa } = batched("matmul", left, lead);
     const { values: y, step: sb } = batched("matmul", right, lead);
     return gemm(x, y, [...lead, m, n], { batch: sizeOf(lead), m, n, k, sa, sb, ta, tb });

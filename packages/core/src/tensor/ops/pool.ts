@@ -8,6 +8,7 @@ import { pack } from "./elementwise.ts";
 import { pad } from "./layout.ts";
 import { mean } from "./reduce.ts";
 import { isBinary } from "./spikes.ts";
+import { inSteps, stepsAsChannels, withoutSteps } from "./steps.ts";
 import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } from "./window.ts";
 
 /** Settings of `maxPool2d`. */
@@ -68,7 +69,17 @@ const maxPooling: OpDefinition<Settings> = {
   name: "maxPool2d",
 
   forward(ctx, inputs, { window: g, output }) {
-    const x = inputs[0] as Tensor;
+    const given = inputs[0] as Tensor;
+    if (inSteps(given) && given.size && !ctx.recording) {
+      // The largest of integers fires in every step in which one of them does.
+      const x = stepsAsChannels(given);
+      const y = emptySpikes(output, given.spikes as SpikeFormat);
+      const channels = x.shape.at(-1) as number;
+      const sizes = { ...g, ci: channels, co: channels };
+      run("spike_maxpool2d", { x: x.storage, y: y.storage, ...sizes }, tilesFor(g.n * g.oh, (g.ow * g.kh * g.kw * channels) / 32));
+      return y;
+    }
+    const x = withoutSteps(given);
     if (isBinary(x)) {
       ctx.save(x);
       const y = emptySpikes(output, x.spikes as SpikeFormat);
@@ -79,7 +90,7 @@ const maxPooling: OpDefinition<Settings> = {
     const index = ctx.recording ? empty(output, "i32") : null;
     run("maxpool2d", { x: dense("maxPool2d", x).storage, y: y.storage, index: index?.storage ?? null, ...g }, forwardTiles(g));
     if (index) ctx.save(index);
-    return x.spikes ? pack(y, x.spikes) : y;
+    return given.spikes ? pack(y, given.spikes) : y;
   },
 
   backward(ctx, grads, { window: g, input }) {

@@ -27,9 +27,10 @@ export function tableBlock(g: Window, planes: number): { high: number; wide: num
 
 /**
  * y [n, oh, ow, co] of spikes x [n, h, w, ci] and weights [kh, kw, ci, co], none of them empty.
+ * @param adding by additions alone: never unpacked, nor on matrix units
  * @returns false, and y as it was, where the spikes should be unpacked instead
  */
-export function spikeProduct(x: Tensor, weight: Tensor, bias: Tensor | null, y: Tensor, g: Window): boolean {
+export function spikeProduct(x: Tensor, weight: Tensor, bias: Tensor | null, y: Tensor, g: Window, adding = false): boolean {
   if (!fitsEvents(g)) return false;
   const format = x.spikes as SpikeFormat;
   const args = { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...format };
@@ -43,7 +44,7 @@ export function spikeProduct(x: Tensor, weight: Tensor, bias: Tensor | null, y: 
     run("spike_conv2d_table", { ...args, ...row, ...block }, tilesFor(units, block.high * block.wide * g.kh * g.kw * wordsOf(g.ci) * 7));
     return true;
   }
-  const events = byEvents("spikeProduct", x, g);
+  const events = adding || byEvents("spikeProduct", x, g);
   const terms = events ? 0 : spikeTerms(device().isa);
   if (!events && !terms) return false;
   const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);

@@ -3,6 +3,7 @@
  * any other input too, through dense tensors.
  */
 import { device } from "../../runtime/engine.ts";
+import { scope } from "../scope.ts";
 import { sameShape, show, sizeOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
 import { empty, emptySpikes, expectTensor, type SpikeFormat, type Tensor, wordsOf } from "../tensor.ts";
@@ -10,6 +11,7 @@ import { expectDType, expectFloat, run, tilesFor } from "./common.ts";
 import { affine, mul } from "./elementwise.ts";
 import { reshape } from "./layout.ts";
 import { sum } from "./reduce.ts";
+import { inSteps, withoutSteps } from "./steps.ts";
 
 const formatOf = (t: Tensor): SpikeFormat => t.spikes as SpikeFormat;
 
@@ -149,6 +151,7 @@ export interface SpikeStats {
 /** Count the spikes of a spike tensor: firing rates without unpacking. @throws SpikeloomError for another dtype */
 export function spikeStats(t: Tensor): SpikeStats {
   expectDType("spikeStats", "the tensor", t, "spikes");
+  if (inSteps(t)) return scope(() => spikeStats(withoutSteps(t)));
   const { planes } = formatOf(t);
   const c = t.shape[t.rank - 1] as number;
   const rows = c === 0 ? 0 : t.size / c;

@@ -470,6 +470,23 @@ const cases: Cases<KernelName> = {
     const chunks = Math.min(rows, d.pick(1, 2, 5));
     return { args: { x: d.spikes(rows, planes, c), partial: unwritten(2 * chunks), rows, c, planes, chunks }, ...exact };
   },
+  spike_steps: (d) => {
+    const [rows, width, planes] = [dim(d), d.int(1, 9), d.int(1, 4)];
+    const steps = d.int(1, 2 ** planes - 1);
+    const buffers = { x: d.spikes(rows, planes, 32 * width), y: new Uint32Array(rows * steps * width).fill(0xaaaaaaaa) };
+    return { args: { ...buffers, rows, words: width, planes, steps }, ...exact };
+  },
+  spike_levels: (d) => {
+    const [rows, width, planes] = [dim(d), d.int(1, 9), d.int(1, 4)];
+    const steps = d.int(1, 2 ** planes - 1);
+    const buffers = { x: d.u32(rows * steps * width), y: new Uint32Array(rows * planes * width).fill(0xaaaaaaaa) };
+    return { args: { ...buffers, rows, words: width, planes, steps }, ...exact };
+  },
+  spike_matmul: (d) => {
+    const [batch, m, k, n, steps] = [d.int(1, 3), d.pick(1, 2, 9), d.channels(), d.channels(), d.int(1, 4)];
+    const buffers = { x: d.spikes(batch * m * steps, 1, k), w: d.floats(batch * k * n, -1, 1), y: unwritten(batch * m * n) };
+    return { args: { ...buffers, batch, m, k, n, steps, scale: d.real(1, 0.25, 1 / 3) }, ...summed(k * steps) };
+  },
 
   maxpool2d: (d) => {
     const g = pooled(d);
