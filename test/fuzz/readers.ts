@@ -1,5 +1,5 @@
 /** Every reader of files that spikeloom has, with right files to begin from. A new reader gets an entry here. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32, deflateRawSync } from "node:zlib";
@@ -397,7 +397,61 @@ const fixtureReader: Reader = {
   words: ["null", "[]", "{}"],
 };
 
+/** A file that PyTorch wrote; how it was made: packages/core/test/fixtures/pytorch/make.py. */
+const written = (name: string) =>
+  new Uint8Array(readFileSync(new URL(`../../packages/core/test/fixtures/pytorch/${name}`, import.meta.url)));
+
+const torch: Omit<Reader, "name" | "seeds"> = {
+  // Opened, and every tensor of it read.
+  read: (bytes, name) => formats.weights.load(bytes, { name }),
+  // Entries may be deflated; an instruction of one byte makes a dictionary.
+  memory: 2 * 1032 + 1024,
+  words: [
+    "ctorch._utils\n_rebuild_tensor_v2\n",
+    "ctorch\nFloatStorage\n",
+    "cos\nsystem\n",
+    "(Vtouch x\ntR",
+    "ccollections\nOrderedDict\n",
+    "}q\u0001",
+    "]q\u0001",
+    "h\u0001",
+    "tq\u0002Q",
+    "R",
+    "b",
+    "2",
+    "PK\u0001\u0002",
+  ],
+};
+
+/** A state dict alone, all in its pickle but for the values: an archive whose checksums are not looked at, so that changes reach the pickle. */
+const unchecked: Reader = {
+  ...torch,
+  name: "PyTorch, zip",
+  seeds: () => [written("unchecked.pt")],
+};
+
+const torchZip: Reader = { ...torch, name: "PyTorch, zip of a training", seeds: () => ["training.pth", "module.pt"].map(written) };
+const torchStream: Reader = { ...torch, name: "PyTorch, stream", seeds: () => ["types-stream.pt", "module-stream.pt"].map(written) };
+// An archive of tar ends with as many empty blocks as one likes.
+const torchTar: Reader = { ...torch, name: "PyTorch, tar", seeds: () => [written("old.tar.pth").slice(0, 6144)], prefixes: true };
+
+/** The pickle alone, in the archive that was around it. */
+const torchPickle: Reader = {
+  ...torch,
+  name: "PyTorch, pickle",
+  seeds: async () => [(await formats.readZip(written("types-zip.pt"))).get("types-zip/data.pkl") as Uint8Array],
+  async read(bytes, name) {
+    const files = await formats.readZip(written("types-zip.pt"));
+    return formats.weights.load(formats.writeZip(files.set("types-zip/data.pkl", bytes)), { name });
+  },
+};
+
 export const READERS: readonly Reader[] = [
+  unchecked,
+  torchZip,
+  torchStream,
+  torchTar,
+  torchPickle,
   safetensorsReader,
   npyReader,
   npzReader,

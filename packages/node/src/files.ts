@@ -98,10 +98,10 @@ export function removeStale(path: string, isStale: (path: string) => boolean): v
 
 /**
  * Write a file so that at any moment `path` holds its old content or all of `bytes`, through a crash or a power cut: a
- * temporary file beside it is filled, flushed to the disk and renamed over it. On failure the temporary file is removed.
+ * temporary file beside it is filled (part by part, where `bytes` come so), flushed to the disk and renamed over it. On failure the temporary file is removed.
  * @throws SpikeloomError when the disk refuses
  */
-export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
+export async function writeFileAtomic(path: string, bytes: Uint8Array | string | AsyncIterable<Uint8Array>): Promise<void> {
   const folder = dirname(path);
   const temporary = temporaryOf(path);
   let created = false;
@@ -109,7 +109,8 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array | string):
     const file = await open(temporary, "wx");
     created = true;
     try {
-      await file.writeFile(bytes);
+      if (typeof bytes === "string" || bytes instanceof Uint8Array) await file.writeFile(bytes);
+      else for await (const part of bytes) await file.writeFile(part);
       await file.sync();
     } finally {
       await file.close();

@@ -20,6 +20,7 @@ const COMMANDS = {
   runs: () => import("./commands/runs.ts"),
   models: () => import("./commands/models.ts"),
   run: () => import("./commands/run.ts"),
+  convert: () => import("./commands/convert.ts"),
   info: () => import("./commands/info.ts"),
   native: () => import("./commands/native.ts"),
 };
@@ -194,6 +195,7 @@ Examples:
     .option("--dir <folder>", "where the data set's files are")
     .addOption(workers())
     .addOption(weights())
+    .addOption(key())
     .option("--set <key=value>", "override a value of the run's recipe, such as data.dir=FOLDER; may be repeated", collect)
     .addOption(json("the result"))
     .addHelpText(
@@ -210,6 +212,7 @@ Examples:
     .argument("<run>", "the run's folder")
     .option("--set <key=value>", "override a value of the run's recipe; may be repeated", collect)
     .addOption(weights())
+    .addOption(key())
     .option("--images <n>", "test images to average over (default: 100)", whole(1))
     .option("--preset <name>", "a convention whose layers are listed (default: plain); may be repeated", collect)
     .addOption(
@@ -239,6 +242,7 @@ Examples:
     .option("--picture <file>", "where the page goes: .html, or .png for a picture alone; or a folder (default: predict/ in the run)")
     .option("--no-picture", "write no page")
     .addOption(weights())
+    .addOption(key())
     .option("--set <key=value>", "override a value of the run's recipe, such as data.image.resize=32; may be repeated", collect)
     .addOption(json("the results"))
     .addHelpText(
@@ -279,7 +283,8 @@ Examples:
     .description("Run a model, with given weights, on an input in PyTorch's axis order, and write its outputs.")
     .requiredOption("--model <name>", "a system such as sdt-v1, or a part of one: system/kind")
     .option("--config <json>", "its configuration", object)
-    .requiredOption("--weights <file>", "safetensors or npz, under PyTorch's keys and shapes")
+    .requiredOption("--weights <file>", "safetensors, npz or a PyTorch checkpoint, under PyTorch's keys and shapes")
+    .addOption(key())
     .requiredOption("--input <file>", "npy, or npz where there are several inputs")
     .requiredOption("--output <file>", "the npz to write")
     .option("--taps", "write every tapped intermediate result too")
@@ -288,6 +293,26 @@ Examples:
       `\nExamples:\n  $ spikeloom run --model sdt-v1 --config '{"T": 4}' --weights net.safetensors --input x.npy --output y.npz --taps`,
     )
     .action((options) => start(commands.run().then(({ run }) => run(options))));
+
+  root
+    .command("convert")
+    .summary("weights from PyTorch to safetensors or npz")
+    .description(
+      "Convert weights: a PyTorch checkpoint of any version (zip, stream or tar; whole modules too; nothing in it is ever run), safetensors or npz. With --model the output has the model's keys; missing, left over, renamed and mis-shaped ones are listed, and unless they are harmless nothing is written.",
+    )
+    .argument("<in>", "the file: .pt, .pth, .bin, .safetensors, .npz (its content decides)")
+    .argument("<out>", "a file that ends in .safetensors or .npz")
+    .option("--model <name>", "the model that the weights are of, such as sdt-v1/cifar10-2-256")
+    .option("--config <json>", "settings over the model's", object)
+    .addOption(key())
+    .addOption(new Option("--dtype <type>", "type of floating-point tensors (default: the file's)").choices(["f32", "f16", "bf16"]))
+    .addHelpText(
+      "after",
+      `\nExamples:\n  $ spikeloom convert checkpoint.pth net.safetensors --model sdt-v1/imagenet-8-768\n  $ spikeloom convert checkpoint.pth.tar ema.safetensors --key state_dict_ema --dtype f16`,
+    )
+    .action((input: string, output: string, options) =>
+      start(commands.convert().then((command) => command.run({ ...options, input, output }))),
+    );
 
   engine(root.command("info"))
     .summary("device, instruction sets, threads, versions")
@@ -347,11 +372,14 @@ function workers(): Option {
 }
 
 function weights(): Option {
-  return new Option("--weights <which>", "of the end, of the best test, or of the last checkpoint (default: final, else last)").choices([
-    "final",
-    "best",
-    "last",
-  ]);
+  return new Option(
+    "--weights <which>",
+    "final (of the end), best (of the best test) or last (of the last checkpoint), or a file of weights (default: final, else last)",
+  );
+}
+
+function key(): Option {
+  return new Option("--key <path>", "which dictionary in a file of weights, such as model_ema (default: the model's, which is told)");
 }
 
 function json(what: string): Option {

@@ -3,9 +3,10 @@ import { type EngineInfo, type models, type nn, SpikeloomError, safetensors } fr
 import type { Recipe } from "./recipe.ts";
 import { FILES, RunFolder } from "./run-folder.ts";
 import { buildModel, type EngineChoice, loadData, type SessionData, startEngine } from "./session.ts";
+import { loadWeights, tellNotes } from "./weights.ts";
 
 /** Which of a run's weights: of its end, of its best test, or of its last checkpoint. */
-export type WeightsChoice = "final" | "best" | "last";
+type WeightsChoice = "final" | "best" | "last";
 
 export interface TrainedModel {
   folder: RunFolder;
@@ -24,8 +25,10 @@ export interface Trained extends TrainedModel {
 export interface TrainedOptions extends EngineChoice {
   run: string;
   set?: readonly string[] | undefined;
-  /** Where not given: the final weights, or the last checkpoint's while the run is not done. */
-  weights?: WeightsChoice | undefined;
+  /** "final", "best", "last", or a file of weights. Where not given: the final weights, or the last checkpoint's while the run is not done. */
+  weights?: string | undefined;
+  /** Which of several dictionaries in a file of weights. */
+  key?: string | undefined;
 }
 
 /**
@@ -35,13 +38,13 @@ export interface TrainedOptions extends EngineChoice {
 export async function openTrained(options: TrainedOptions): Promise<Trained> {
   const { folder, recipe, engine } = await openRun(options);
   const set = await loadData(recipe);
-  return { folder, recipe, engine, set, ...(await loadModel(folder, recipe, options.weights, set)) };
+  return { folder, recipe, engine, set, ...(await loadModel(folder, recipe, options, set)) };
 }
 
 /** Open a run's folder for its model alone: its data need not be there. */
 export async function openModel(options: TrainedOptions): Promise<TrainedModel> {
   const { folder, recipe, engine } = await openRun(options);
-  return { folder, recipe, engine, ...(await loadModel(folder, recipe, options.weights)) };
+  return { folder, recipe, engine, ...(await loadModel(folder, recipe, options)) };
 }
 
 async function openRun({ run, set = [], device, threads }: TrainedOptions) {
@@ -51,8 +54,14 @@ async function openRun({ run, set = [], device, threads }: TrainedOptions) {
   return { folder, recipe, engine };
 }
 
-async function loadModel(folder: RunFolder, recipe: Recipe, choice: WeightsChoice | undefined, set?: SessionData) {
+async function loadModel(folder: RunFolder, recipe: Recipe, { weights: choice, key }: TrainedOptions, set?: SessionData) {
   const { model, system } = buildModel(recipe, set);
+  if (choice !== undefined && !isChoice(choice)) {
+    const { metadata, notes } = await loadWeights(model, system, choice, { key });
+    tellNotes(choice, notes);
+    return { model, system, metadata };
+  }
+  if (key !== undefined) throw new SpikeloomError("--key is for a file of weights: name it with --weights");
   const from = choice === "best" ? "best" : choice === "last" ? "checkpoint" : folder.has("weights") || choice ? "weights" : "checkpoint";
   if (!folder.has(from)) {
     const there = (["weights", "best", "checkpoint"] as const).filter((name) => folder.has(name)).map((name) => FILES[name]);
@@ -73,6 +82,10 @@ async function loadModel(folder: RunFolder, recipe: Recipe, choice: WeightsChoic
     });
   }
   return { model, system, metadata };
+}
+
+function isChoice(text: string): text is WeightsChoice {
+  return text === "final" || text === "best" || text === "last";
 }
 
 type Weights = Parameters<nn.Module["loadStateDict"]>[0];

@@ -17,6 +17,8 @@ import {
   type NdArray,
   ndArray,
 } from "./array.ts";
+import { type Bytes, sourceOf } from "./source.ts";
+import type { StoredTensor } from "./stored.ts";
 
 /** The header size that the reference implementation accepts at most. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -62,16 +64,57 @@ interface Entry {
  */
 export function decode(bytes: Uint8Array, name = "safetensors"): SafetensorsFile {
   checkBytes(name, bytes);
-  if (bytes.length < 8) throw malformed(name, 0, "8 bytes of header length", `${bytes.length} bytes in all`, DAMAGED);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const declared = view.getBigUint64(0, true);
+  const start = headerEnd(bytes, bytes.length, name);
+  const { entries, metadata } = layout(bytes.subarray(8, start), bytes.length, name);
+  const tensors = new Map<string, NdArray>();
+  for (const { key, dtype, shape, begin, end } of entries)
+    tensors.set(key, { dtype, shape, data: elementsFromBytes(dtype, bytes.subarray(begin, end), true, whichOf(name, key), begin) });
+  return { tensors, metadata };
+}
+
+/**
+ * Open a safetensors file of any size: its header is read, its tensors when they are asked for.
+ * @throws FormatError when the header contradicts the format or the file's size
+ */
+export async function open(
+  file: Bytes,
+  name = "safetensors",
+): Promise<{ tensors: Map<string, StoredTensor>; metadata: Record<string, string> }> {
+  const source = sourceOf(name, file);
+  const start = headerEnd(await source.read(0, Math.min(8, source.size)), source.size, name);
+  const { entries, metadata } = layout(await source.read(8, start), source.size, name);
+  const tensors = new Map<string, StoredTensor>();
+  for (const { key, dtype, shape, begin, end } of entries) {
+    const read = async () => ({
+      dtype,
+      shape,
+      data: elementsFromBytes(dtype, await source.read(begin, end), true, whichOf(name, key), begin),
+    });
+    tensors.set(key, { dtype, shape, read });
+  }
+  return { tensors, metadata };
+}
+
+function whichOf(name: string, key: string): string {
+  return `${name}, tensor ${show(key)}`;
+}
+
+/** Where the header ends that the file's first 8 bytes declare. */
+function headerEnd(first: Uint8Array, size: number, name: string): number {
+  if (first.length < 8) throw malformed(name, 0, "8 bytes of header length", `${first.length} bytes in all`, DAMAGED);
+  const declared = new DataView(first.buffer, first.byteOffset, first.byteLength).getBigUint64(0, true);
   if (declared > BigInt(MAX_HEADER_BYTES)) {
     throw malformed(name, 0, `a header of at most ${MAX_HEADER_BYTES} bytes`, `${declared}`, "Is this a safetensors file?");
   }
   const start = 8 + Number(declared);
-  if (start > bytes.length) throw malformed(name, 0, `a header within the file's ${bytes.length} bytes`, `one of ${declared}`, DAMAGED);
-  const header = parseHeader(bytes.subarray(8, start), name);
+  if (start > size) throw malformed(name, 0, `a header within the file's ${size} bytes`, `one of ${declared}`, DAMAGED);
+  return start;
+}
 
+/** What the header says, checked against the file's size; tensors in the order in which they stand, by their place in the file. */
+function layout(headerBytes: Uint8Array, fileSize: number, name: string): { entries: Entry[]; metadata: Record<string, string> } {
+  const start = 8 + headerBytes.length;
+  const header = parseHeader(headerBytes, name);
   let metadata: Record<string, string> = {};
   const entries: Entry[] = [];
   for (const [key, value] of Object.entries(header)) {
@@ -79,7 +122,7 @@ export function decode(bytes: Uint8Array, name = "safetensors"): SafetensorsFile
     else entries.push(checkEntry(key, value, name));
   }
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
-  const size = bytes.length - start;
+  const size = fileSize - start;
   let covered = 0;
   for (const { key, begin, end } of entries) {
     const which = `tensor ${show(key)}`;
@@ -91,13 +134,7 @@ export function decode(bytes: Uint8Array, name = "safetensors"): SafetensorsFile
     covered = end;
   }
   if (covered !== size) throw malformed(name, start + covered, "the end of the file", `${size - covered} more bytes`, DAMAGED);
-
-  const tensors = new Map<string, NdArray>();
-  for (const { key, dtype, shape, begin, end } of entries) {
-    const data = elementsFromBytes(dtype, bytes.subarray(start + begin, start + end), true, `${name}, tensor ${show(key)}`, start + begin);
-    tensors.set(key, { dtype, shape, data });
-  }
-  return { tensors, metadata };
+  return { entries: entries.map((entry) => ({ ...entry, begin: start + entry.begin, end: start + entry.end })), metadata };
 }
 
 /**
@@ -107,8 +144,32 @@ export function decode(bytes: Uint8Array, name = "safetensors"): SafetensorsFile
  */
 export function encode(tensors: ReadonlyMap<string, NdArray>, metadata: Readonly<Record<string, string>> = {}): Uint8Array {
   checkMap("safetensors", tensors);
+  for (const [key, array] of tensors) {
+    expectArray(`safetensors tensor ${show(key)}`, array);
+    ndArray(array.dtype, array.shape, array.data, `safetensors tensor ${show(key)}`);
+  }
+  const { header, order, size } = plan(tensors, metadata);
+  const out = new Uint8Array(header.length + size);
+  out.set(header);
+  let at = header.length;
+  for (const key of order) {
+    const chunk = bytesOfElements(tensors.get(key) as NdArray);
+    out.set(chunk, at);
+    at += chunk.length;
+  }
+  return out;
+}
+
+/**
+ * A file's beginning, and the order in which the bytes of its tensors follow: to write one that is larger than memory should hold, each
+ * tensor as `bytesOfElements` gives it.
+ */
+export function plan(
+  tensors: ReadonlyMap<string, Pick<NdArray, "dtype" | "shape">>,
+  metadata: Readonly<Record<string, string>> = {},
+): { header: Uint8Array; order: string[]; size: number } {
+  checkMap("safetensors", tensors);
   if (!isObject(metadata)) throw new SpikeloomError(`safetensors: expected metadata as an object of strings, found ${kindOf(metadata)}.`);
-  for (const [key, array] of tensors) expectArray(`safetensors tensor ${show(key)}`, array);
   const sorted = [...tensors].sort(([a, x], [b, y]) => RANK_OF.get(y.dtype)! - RANK_OF.get(x.dtype)! || (a < b ? -1 : 1));
   const parts: string[] = [];
   const keys = Object.keys(metadata).sort();
@@ -121,32 +182,26 @@ export function encode(tensors: ReadonlyMap<string, NdArray>, metadata: Readonly
     });
     parts.push(`"${METADATA}":{${pairs.join(",")}}`);
   }
-  const chunks: Uint8Array[] = [];
   let size = 0;
-  for (const [key, array] of sorted) {
+  for (const [key, { dtype, shape }] of sorted) {
     if (key === METADATA) throw new SpikeloomError(`safetensors: expected a tensor name, found ${METADATA}, which the format reserves.`);
-    const { dtype, shape, data } = ndArray(array.dtype, array.shape, array.data, `safetensors tensor ${show(key)}`);
-    const chunk = bytesOfElements({ dtype, shape, data });
-    parts.push(
-      `${quote(key)}:{"dtype":"${NAME_OF.get(dtype)}","shape":[${shape.join(",")}],"data_offsets":[${size},${size + chunk.length}]}`,
-    );
-    chunks.push(chunk);
-    size += chunk.length;
+    const count = Array.isArray(shape) ? countElements(shape) : undefined;
+    if (count === undefined || !NAME_OF.has(dtype))
+      throw new SpikeloomError(
+        `safetensors tensor ${show(key)}: expected a dtype and a shape, found ${kindOf(dtype)} and ${kindOf(shape)}.`,
+      );
+    const end = size + count * ITEM_BYTES[dtype];
+    parts.push(`${quote(key)}:{"dtype":"${NAME_OF.get(dtype)}","shape":[${shape.join(",")}],"data_offsets":[${size},${end}]}`);
+    size = end;
   }
-  const header = new TextEncoder().encode(`{${parts.join(",")}}`);
-  const padded = Math.ceil(header.length / 8) * 8;
+  const text = new TextEncoder().encode(`{${parts.join(",")}}`);
+  const padded = Math.ceil(text.length / 8) * 8;
   if (padded > MAX_HEADER_BYTES)
     throw new SpikeloomError(`safetensors: expected a header of at most ${MAX_HEADER_BYTES} bytes, found ${padded}.`);
-  const out = new Uint8Array(8 + padded + size);
-  new DataView(out.buffer).setBigUint64(0, BigInt(padded), true);
-  out.set(header, 8);
-  out.fill(0x20, 8 + header.length, 8 + padded);
-  let at = 8 + padded;
-  for (const chunk of chunks) {
-    out.set(chunk, at);
-    at += chunk.length;
-  }
-  return out;
+  const header = new Uint8Array(8 + padded).fill(0x20);
+  new DataView(header.buffer).setBigUint64(0, BigInt(padded), true);
+  header.set(text, 8);
+  return { header, order: sorted.map(([key]) => key), size };
 }
 
 function parseHeader(bytes: Uint8Array, name: string): Record<string, unknown> {

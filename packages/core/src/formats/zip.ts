@@ -1,11 +1,12 @@
 /**
- * Zip archives in memory, as far as tensor files use them (npz, PyTorch checkpoints): stored and deflated entries, zip64.
+ * Zip archives, as far as tensor files use them (npz, PyTorch checkpoints): stored and deflated entries, zip64.
  * PKWARE's APPNOTE is the format. The reader believes the central directory only after checking it against the bytes, and
  * never lets an entry grow beyond the size it declares.
  */
 import { checkBytes, checkMap, checkOptions, kindOf } from "../runtime/check.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { DAMAGED, malformed } from "./array.ts";
+import { type ByteSource, sourceOf } from "./source.ts";
 
 const LOCAL = 0x04034b50;
 const CENTRAL = 0x02014b50;
@@ -27,7 +28,8 @@ export interface ZipOptions {
   readonly maxBytes?: number;
 }
 
-interface Entry {
+/** An entry of an archive, where it lies in the file. */
+export interface ZipEntry {
   readonly path: string;
   readonly method: number;
   readonly crc: number;
@@ -49,11 +51,31 @@ export async function readZip(bytes: Uint8Array, options: ZipOptions = {}): Prom
   const { name = "zip", maxBytes = DEFAULT_MAX_BYTES } = options;
   checkBytes(name, bytes);
   if (!(maxBytes >= 0)) throw new SpikeloomError(`${name}: expected maxBytes as a number of bytes, found ${kindOf(maxBytes)}.`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const entries = readDirectory(bytes, view, name);
+  const source = sourceOf(name, bytes);
+  const entries = await zipDirectory(source, name, maxBytes);
+  const files = new Map<string, Uint8Array>();
+  for (const entry of entries) {
+    const data = await zipContent(source, entry, name);
+    if (!entry.path.endsWith("/")) files.set(entry.path, data);
+  }
+  return files;
+}
+
+/**
+ * Every entry of an archive, checked against the bytes, nothing unpacked yet.
+ * @param maxBytes the most that the entries `counted` may declare to unpack to in all
+ */
+export async function zipDirectory(
+  source: ByteSource,
+  name: string,
+  maxBytes = DEFAULT_MAX_BYTES,
+  counted: (entry: ZipEntry) => boolean = () => true,
+): Promise<ZipEntry[]> {
+  const entries = await readDirectory(source, name);
   let total = 0;
-  for (const { path, size, packed } of entries) {
-    total += size;
+  for (const entry of entries) {
+    const { path, size, packed } = entry;
+    if (counted(entry)) total += size;
     if (size > packed * MAX_RATIO + 64) {
       throw malformed(name, undefined, `${path} to unpack to at most ${MAX_RATIO} times its ${packed} bytes`, `${size} declared`, DAMAGED);
     }
@@ -67,15 +89,25 @@ export async function readZip(bytes: Uint8Array, options: ZipOptions = {}): Prom
       "Raise maxBytes if the archive is yours.",
     );
   }
-  const files = new Map<string, Uint8Array>();
-  for (const entry of entries) {
-    const packed = bytes.subarray(entry.begin, entry.end);
-    const data = entry.method === STORED ? packed : await inflate(packed, entry, name);
-    const crc = crc32(data);
-    if (crc !== entry.crc) throw malformed(name, entry.begin, `${entry.path} with CRC-32 ${hex(entry.crc)}`, hex(crc), DAMAGED);
-    if (!entry.path.endsWith("/")) files.set(entry.path, data);
-  }
-  return files;
+  return entries;
+}
+
+/** Is the entry packed, so that it can only be read from its beginning? */
+export function isDeflated(entry: ZipEntry): boolean {
+  return entry.method === DEFLATED;
+}
+
+/** The content of an entry, unpacked, its checksum compared. */
+export async function zipContent(source: ByteSource, entry: ZipEntry, name: string): Promise<Uint8Array> {
+  const packed = await source.read(entry.begin, entry.end);
+  const data = entry.method === STORED ? packed : await inflate(packed, entry, name);
+  checkCrc(entry, crc32(data), name);
+  return data;
+}
+
+/** @throws FormatError where the checksum of an entry's content is not the one that the archive states */
+export function checkCrc(entry: ZipEntry, crc: number, name: string): void {
+  if (crc !== entry.crc) throw malformed(name, entry.begin, `${entry.path} with CRC-32 ${hex(entry.crc)}`, hex(crc), DAMAGED);
 }
 
 /**
@@ -135,24 +167,29 @@ export function writeZip(files: ReadonlyMap<string, Uint8Array>): Uint8Array {
   return out;
 }
 
-function readDirectory(bytes: Uint8Array, view: DataView, name: string): Entry[] {
-  const { count, begin, end } = findDirectory(view, name);
-  const entries: Entry[] = [];
+async function readDirectory(source: ByteSource, name: string): Promise<ZipEntry[]> {
+  const { count, begin, end } = await findDirectory(source, name);
+  const bytes = await source.read(begin, end);
+  const view = viewOf(bytes);
+  const entries: ZipEntry[] = [];
   const paths = new Set<string>();
-  let at = begin;
+  let at = 0;
+  const here = () => begin + at;
   for (let i = 0; i < count; i++) {
-    if (at + 46 > end || view.getUint32(at, true) !== CENTRAL) {
-      throw malformed(name, at, `entry ${i + 1} of ${count} in the zip directory`, at + 46 > end ? "its end" : "something else", DAMAGED);
+    const left = bytes.length - at;
+    if (left < 46 || view.getUint32(at, true) !== CENTRAL) {
+      throw malformed(name, here(), `entry ${i + 1} of ${count} in the zip directory`, left < 46 ? "its end" : "something else", DAMAGED);
     }
     const length = 46 + view.getUint16(at + 28, true) + view.getUint16(at + 30, true) + view.getUint16(at + 32, true);
-    if (at + length > end) throw malformed(name, at, `a directory entry of ${length} bytes`, `${end - at}`, DAMAGED);
-    const entry = readEntry(bytes, view, at, begin, name);
-    if (paths.has(entry.path)) throw malformed(name, at, "each path once", `${JSON.stringify(entry.path)} twice`);
+    if (length > left) throw malformed(name, here(), `a directory entry of ${length} bytes`, `${left}`, DAMAGED);
+    const entry = await readEntry(source, bytes, at, begin, name);
+    if (paths.has(entry.path)) throw malformed(name, here(), "each path once", `${JSON.stringify(entry.path)} twice`);
     paths.add(entry.path);
     entries.push(entry);
     at += length;
   }
-  if (at !== end) throw malformed(name, at, `the zip directory's end after ${count} entries`, `${end - at} more bytes`, DAMAGED);
+  if (at !== bytes.length)
+    throw malformed(name, here(), `the zip directory's end after ${count} entries`, `${bytes.length - at} more bytes`, DAMAGED);
   // Overlapping entries are how a small archive unpacks to a huge one.
   let free = 0;
   for (const entry of [...entries].sort((a, b) => a.header - b.header)) {
@@ -164,34 +201,42 @@ function readDirectory(bytes: Uint8Array, view: DataView, name: string): Entry[]
 }
 
 /** The directory's entry count and byte range, from the record at the archive's end (and zip64's, where that one refers to it). */
-function findDirectory(view: DataView, name: string): { count: number; begin: number; end: number } {
-  const length = view.byteLength;
-  let at = length - 22;
+async function findDirectory(source: ByteSource, name: string): Promise<{ count: number; begin: number; end: number }> {
+  const length = source.size;
+  // The record at the end, the longest comment behind it, and the locator before it.
+  const from = Math.max(0, length - 22 - ALL16 - 20);
+  const view = viewOf(await source.read(from, length));
+  let at = view.byteLength - 22;
   const lowest = Math.max(0, at - ALL16);
-  while (at >= lowest && !(view.getUint32(at, true) === END && at + 22 + view.getUint16(at + 20, true) === length)) at--;
+  while (at >= lowest && !(view.getUint32(at, true) === END && from + at + 22 + view.getUint16(at + 20, true) === length)) at--;
   if (at < lowest) throw malformed(name, undefined, "a zip archive, which ends with a directory", "none", DAMAGED);
   if (view.getUint16(at + 4, true) !== 0 || view.getUint16(at + 6, true) !== 0)
-    throw malformed(name, at, "an archive in one part", "several");
+    throw malformed(name, from + at, "an archive in one part", "several");
   let count = view.getUint16(at + 10, true);
   let size = view.getUint32(at + 12, true);
   let begin = view.getUint32(at + 16, true);
-  let end = at;
-  if (count === ALL16 || size === ALL32 || begin === ALL32) {
+  let end = from + at;
+  // PyTorch writes zip64's records always, also behind a directory that needs none.
+  if (count === ALL16 || size === ALL32 || begin === ALL32 || begin + size === end - 76) {
     const locator = at - 20;
     if (locator < 0 || view.getUint32(locator, true) !== LOCATOR64)
-      throw malformed(name, at, "a zip64 locator before the end", "none", DAMAGED);
-    end = uint64(view, locator + 8, name);
-    if (end + 56 > locator || view.getUint32(end, true) !== END64)
-      throw malformed(name, locator, "the zip64 end record", "something else", DAMAGED);
-    count = uint64(view, end + 32, name);
-    size = uint64(view, end + 40, name);
-    begin = uint64(view, end + 48, name);
+      throw malformed(name, from + at, "a zip64 locator before the end", "none", DAMAGED);
+    end = uint64(view, locator + 8, from, name);
+    const record = end + 56 > from + locator ? undefined : viewOf(await source.read(end, end + 56));
+    if (record?.getUint32(0, true) !== END64) throw malformed(name, from + locator, "the zip64 end record", "something else", DAMAGED);
+    count = uint64(record, 32, end, name);
+    size = uint64(record, 40, end, name);
+    begin = uint64(record, 48, end, name);
   }
-  if (begin + size !== end) throw malformed(name, at, `a directory that ends at ${end}`, `one of ${size} bytes at ${begin}`, DAMAGED);
+  if (begin + size !== end)
+    throw malformed(name, from + at, `a directory that ends at ${end}`, `one of ${size} bytes at ${begin}`, DAMAGED);
   return { count, begin, end };
 }
 
-function readEntry(bytes: Uint8Array, view: DataView, at: number, limit: number, name: string): Entry {
+/** The entry at `at` of the directory, whose bytes stand at `limit` in the file, with its local header. */
+async function readEntry(source: ByteSource, directory: Uint8Array, at: number, limit: number, name: string): Promise<ZipEntry> {
+  const view = viewOf(directory);
+  const here = limit + at;
   const flags = view.getUint16(at + 8, true);
   const method = view.getUint16(at + 10, true);
   const crc = view.getUint32(at + 16, true);
@@ -200,38 +245,44 @@ function readEntry(bytes: Uint8Array, view: DataView, at: number, limit: number,
   const pathLength = view.getUint16(at + 28, true);
   const extraLength = view.getUint16(at + 30, true);
   let header = view.getUint32(at + 42, true);
-  const rawPath = bytes.subarray(at + 46, at + 46 + pathLength);
+  const rawPath = directory.subarray(at + 46, at + 46 + pathLength);
   let path: string;
   try {
     path = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(rawPath);
   } catch {
-    throw malformed(name, at + 46, "a path in UTF-8", "other bytes");
+    throw malformed(name, here + 46, "a path in UTF-8", "other bytes");
   }
   const shown = JSON.stringify(path.slice(0, 100));
-  if (flags & 0x2041) throw malformed(name, at + 8, `${shown} unencrypted`, "encryption", "Unpack it and pack it without a password.");
-  if (method !== STORED && method !== DEFLATED) throw malformed(name, at + 10, `${shown} stored or deflated`, `method ${method}`);
+  if (flags & 0x2041) throw malformed(name, here + 8, `${shown} unencrypted`, "encryption", "Unpack it and pack it without a password.");
+  if (method !== STORED && method !== DEFLATED) throw malformed(name, here + 10, `${shown} stored or deflated`, `method ${method}`);
 
   const wide = extra64(view, at + 46 + pathLength, extraLength);
   const take = (value: number): number => {
     if (value !== ALL32) return value;
-    if (!wide || wide.at + 8 > wide.end) throw malformed(name, at, `zip64 sizes for ${shown}`, "none", DAMAGED);
+    if (!wide || wide.at + 8 > wide.end) throw malformed(name, here, `zip64 sizes for ${shown}`, "none", DAMAGED);
     wide.at += 8;
-    return uint64(view, wide.at - 8, name);
+    return uint64(view, wide.at - 8, limit, name);
   };
   size = take(size);
   packed = take(packed);
   header = take(header);
-  if (method === STORED && size !== packed) throw malformed(name, at, `${shown}, stored, of one size`, `${packed} and ${size}`, DAMAGED);
+  if (method === STORED && size !== packed) throw malformed(name, here, `${shown}, stored, of one size`, `${packed} and ${size}`, DAMAGED);
 
-  if (header + 30 > limit || view.getUint32(header, true) !== LOCAL)
-    throw malformed(name, header, `the header of ${shown}`, "something else", DAMAGED);
-  const localPath = bytes.subarray(header + 30, header + 30 + view.getUint16(header + 26, true));
-  const begin = header + 30 + localPath.length + view.getUint16(header + 28, true);
-  if (localPath.length !== pathLength || localPath.some((b, i) => b !== rawPath[i]) || view.getUint16(header + 8, true) !== method) {
+  const local = header + 30 > limit ? undefined : await source.read(header, Math.min(header + 30 + pathLength, limit));
+  const head = local && viewOf(local);
+  if (!local || head?.getUint32(0, true) !== LOCAL) throw malformed(name, header, `the header of ${shown}`, "something else", DAMAGED);
+  const localPath = local.subarray(30);
+  const begin = header + 30 + head.getUint16(26, true) + head.getUint16(28, true);
+  const same = head.getUint16(26, true) === pathLength && localPath.length === pathLength && localPath.every((b, i) => b === rawPath[i]);
+  if (!same || head.getUint16(8, true) !== method) {
     throw malformed(name, header, `the same path and method for ${shown} in its header and in the directory`, "different ones", DAMAGED);
   }
   if (begin + packed > limit) throw malformed(name, begin, `${packed} bytes of ${shown}`, `${Math.max(0, limit - begin)}`, DAMAGED);
   return { path, method, crc, packed, size, header, begin, end: begin + packed };
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** The range of the zip64 field among the extra fields of a directory entry. */
@@ -246,13 +297,14 @@ function extra64(view: DataView, at: number, length: number): { at: number; end:
   return undefined;
 }
 
-function uint64(view: DataView, at: number, name: string): number {
+/** A number of 8 bytes at `at` of a view that stands at `from` in the file. */
+function uint64(view: DataView, at: number, from: number, name: string): number {
   const value = view.getBigUint64(at, true);
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw malformed(name, at, "a size or an offset within the file", `${value}`, DAMAGED);
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw malformed(name, from + at, "a size or an offset within the file", `${value}`, DAMAGED);
   return Number(value);
 }
 
-async function inflate(packed: Uint8Array, entry: Entry, name: string): Promise<Uint8Array> {
+async function inflate(packed: Uint8Array, entry: ZipEntry, name: string): Promise<Uint8Array> {
   const which = `${name}, ${entry.path}`;
   const stream = new DecompressionStream("deflate-raw");
   const writer = stream.writable.getWriter();
@@ -287,9 +339,9 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, i) => {
   return crc;
 });
 
-/** CRC-32 as zip, gzip and PNG use it. */
-export function crc32(bytes: Uint8Array): number {
-  let crc = -1;
+/** CRC-32 as zip, gzip and PNG use it. `before`: that of the bytes before these, where there are some. */
+export function crc32(bytes: Uint8Array, before = 0): number {
+  let crc = ~before;
   for (let i = 0; i < bytes.length; i++) crc = CRC_TABLE[(crc ^ bytes[i]!) & 255]! ^ (crc >>> 8);
   return ~crc >>> 0;
 }

@@ -5,4 +5,5 @@ export * from "./registry.ts";
 export * as sdtV1 from "./sdt-v1/index.ts";
 export * as sdtV2 from "./sdt-v2/index.ts";
 export * as sdtV3 from "./sdt-v3/index.ts";
+export * from "./state.ts";
 export * from "./system.ts";

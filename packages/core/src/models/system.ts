@@ -3,6 +3,7 @@ import type { EnergyTable } from "../measure/presets/table.ts";
 import type { Module } from "../nn/module.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { OfficialKind } from "./official.ts";
+import type { StateRules } from "./state.ts";
 
 /** Where one block looks: for each sample a picture of rates in 0..1, before and after its attention mask. */
 export interface AttentionMap {
@@ -23,7 +24,7 @@ export interface EnergyInput {
 }
 
 /** What the registry knows of a system. `C` is its configuration type. */
-export interface System<C = Record<string, unknown>> {
+export interface System<C = Record<string, unknown>> extends StateRules {
   /** Its folder's and its fixtures' name. */
   name: string;
   title: string;

@@ -5,12 +5,15 @@
 import { type formats, models, nearest, nn, noGrad, npy, npz, SpikeloomError, safetensors, scope } from "spikeloom";
 import { readFileChecked, writeFileAtomic } from "../files.ts";
 import { type EngineChoice, startEngine } from "../session.ts";
+import { loadWeights, tellNotes } from "../weights.ts";
 
 export interface RunOptions extends EngineChoice {
   /** `system` (the whole network) or `system/kind` (a part). */
   model: string;
   config?: Record<string, unknown> | undefined;
   weights: string;
+  /** Which of several dictionaries in the weights. */
+  key?: string | undefined;
   input: string;
   output: string;
   taps?: boolean | undefined;
@@ -18,7 +21,7 @@ export interface RunOptions extends EngineChoice {
 
 type Arrays = Map<string, formats.NdArray>;
 
-export async function run({ model: name, config = {}, weights, input, output, taps = false, ...choice }: RunOptions): Promise<void> {
+export async function run({ model: name, config = {}, weights, key, input, output, taps = false, ...choice }: RunOptions): Promise<void> {
   const slash = name.indexOf("/");
   const system = models.findSystem(slash < 0 ? name : name.slice(0, slash));
   const kindName = slash < 0 ? "model" : name.slice(slash + 1);
@@ -33,13 +36,13 @@ export async function run({ model: name, config = {}, weights, input, output, ta
       `${system.name} has no part "${kindName}"${near ? `, did you mean "${system.name}/${near}"?` : ""} (it has ${Object.keys(system.official).join(", ")})`,
     );
   }
-  const state = await readArrays(weights, "weights");
   const inputs = await readArrays(input, "input");
   await startEngine(choice);
+  const module = scope(() => nn.init.withoutDraws(() => kind.build(config)));
+  const { notes } = await loadWeights(module, system, weights, { key });
+  tellNotes(weights, notes);
+  module.eval();
   const result = scope(() => {
-    const module = nn.init.withoutDraws(() => kind.build(config));
-    module.loadStateDict(state as Parameters<nn.Module["loadStateDict"]>[0]);
-    module.eval();
     const { outputs, taps: values } = noGrad(() => kind.run(module, inputs, { taps }));
     return new Map([...outputs, ...(taps ? values : [])]);
   });
