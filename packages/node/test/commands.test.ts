@@ -517,7 +517,9 @@ describe("wrong input", () => {
     expect(await wrong({ model: "sdt-v1/unit_mlp", config: '{"in": 4, "hiden": 8}' })).toContain('unknown key "hiden"');
     expect(await wrong({ model: "sdt-v1/unit_sdsa", config: '{"dim": 16, "num_heads": 3}' })).toContain('a divisor of "dim" 16, found 3');
     expect(await wrong({ config: config.replace("16", '"16"') })).toContain('embedDims must be a positive integer, found "16"');
-    expect(await wrong({ config: config.replace("16", "32") })).toContain("patch_embed.proj_conv.weight (the model's [4, 1, 3, 3], the file's [2, 1, 3, 3])");
+    expect(await wrong({ config: config.replace("16", "32") })).toContain(
+      "patch_embed.proj_conv.weight (the model's [4, 1, 3, 3], the file's [2, 1, 3, 3])",
+    );
     expect(await wrong({ input: at("flat.npy") })).toContain('the input "x" has 2 axes, expected (B, C, H, W) or (B, T, C, H, W)');
     expect(await wrong({ input: at("rgb.npy") })).toContain("images [B, H, W, 1]");
     expect(await wrong({ input: at("none.npy") })).toContain("cannot read input");

@@ -59,6 +59,7 @@ export function eventDataset(
     length: samples.length,
     classes: classNames.length,
     classNames,
+    labels: samples.map(({ label }) => label),
     concurrent: true,
     nameOf: (index) => (samples[index] as EventSample).name,
     get: (index) =>
