@@ -14,5 +14,8 @@ export {
   segmentsByTime,
 } from "./frames.ts";
 export { type GestureLabel, gestureFolders, gestureNames, readGestureLabels, readGestureTrials } from "./gesture.ts";
+export { readNMnist } from "./n-mnist.ts";
 export { readEventNpz } from "./npz.ts";
+export { type Picture, SaccadeCamera, type SaccadeOptions } from "./saccades.ts";
 export { byName, splitByClass } from "./split.ts";
+export { type VoxelOptions, voxelGrid } from "./voxels.ts";
