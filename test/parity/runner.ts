@@ -3,7 +3,7 @@
  * name: a further fixture of a known kind runs with no new code.
  */
 import { engineInfo, models, scope } from "spikeloom";
-import { augmentChecks, eventChecks, splitChecks } from "./checks/events.ts";
+import { augmentChecks, dvsDataChecks, eventChecks, splitChecks } from "./checks/events.ts";
 import { integerNetworkChecks } from "./checks/integer-networks.ts";
 import { attentionChecks, energyChecks, firingChecks } from "./checks/measure.ts";
 import { moduleChecks } from "./checks/model.ts";
@@ -11,7 +11,8 @@ import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
 import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
 import * as sdtV2 from "./checks/sdt-v2.ts";
-import { baseBlockChecks } from "./checks/sdt-v3.ts";
+import { baseBlockChecks, energyTableChecks } from "./checks/sdt-v3.ts";
+import { largeBlockChecks, maeChecks, sparseChecks } from "./checks/sdt-v3-large.ts";
 import {
   classifierLossChecks,
   distillationChecks,
@@ -42,6 +43,11 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v3/model": integerNetworkChecks,
   "sdt-v3/dvs": integerNetworkChecks,
   "sdt-v3/unit-blocks-base": baseBlockChecks,
+  "sdt-v3/mae": maeChecks,
+  "sdt-v3/unit-blocks-large": largeBlockChecks,
+  "sdt-v3/unit-sparse": sparseChecks,
+  "sdt-v3/unit-energy": energyTableChecks,
+  "sdt-v3/unit-dvs-data": dvsDataChecks,
   "sdt-v1/unit_events": eventChecks,
   "sdt-v1/unit_split": splitChecks,
   "sdt-v1/unit_dvs_augment": augmentChecks,

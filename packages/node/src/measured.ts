@@ -47,7 +47,7 @@ export async function measureOn({ model, system, config, loader, sampleShape }: 
   const input = { timeSteps: survey.operations.timeSteps, height, width, events: sampleShape.length === 4 };
   const table =
     system.energyTable && ((settings: measure.PresetSettings) => (system as Tabled).energyTable({ ...config }, input, settings));
-  return { survey, energy: (options) => survey.energy(options, table) };
+  return { survey, energy: (options) => survey.energy(options, table, system.energyPreset) };
 }
 
 type Tabled = models.System & Required<Pick<models.System, "energyTable">>;

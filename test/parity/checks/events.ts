@@ -125,3 +125,60 @@ export function augmentChecks(fixture: Fixture): Check[] {
     ...first("roll", events.roll(x.data, x.shape, down, right_), fixture[`roll_${down}_${right_}_frame0`] as Stored),
   ];
 }
+
+interface DvsData {
+  events: { values: [t: number, x: number, y: number, p: number][] };
+  first_event_time: number;
+  gait_frames_T8_dt15000_ds16: Stored;
+  gesture_frames_T8_dt15000_ds16: Stored;
+  hardvs_polarity: { gray_input: InputSpec; name: string; channel0: Stored; channel1: Stored };
+  gesture_split_by_number_T4: { segment_left: number[]; segment_right: number[]; frames: Stored };
+  gait_test_clips: { first_and_last_event_times: number[][]; "clips=1": number[][] };
+}
+
+function recordingOf(rows: readonly (readonly number[])[]): data.events.Events {
+  const column = (i: number) => rows.map((row) => row[i] as number);
+  return { t: Float64Array.from(column(0)), x: Uint16Array.from(column(1)), y: Uint16Array.from(column(2)), p: Uint8Array.from(column(3)) };
+}
+
+/** Windows and frames of the DVS models' data. */
+export function dvsDataChecks(fixture: Fixture): Check[] {
+  const stored = fixture.outputs as unknown as DvsData;
+  const recording = recordingOf(stored.events.values);
+  const sensor = { height: 128, width: 128 };
+  const window = { frames: 8, duration: 15_000 };
+  // [T, H, W, 2] to [bin, polarity, x, y]; the frames with rows and columns exchanged to the same.
+  const official = ({ data, shape }: Pixels, axes: number[]) => formats.permute({ dtype: "f32", shape, data }, axes);
+  const frames = events.gaitFrames(recording, sensor, { ...window, factor: 16 });
+  const transposed = events.gaitFrames(recording, sensor, { ...window, factor: 16, transposed: true });
+  const { gray_input, name, channel0, channel1 } = stored.hardvs_polarity;
+  const gray = inputArray(name, gray_input);
+  const both = events.harDvsChannels(gray.data as Float32Array);
+  const channel = (c: number): NdArray => ({
+    dtype: "f32",
+    shape: gray.shape,
+    data: Float32Array.from(both.filter((_, i) => i % 2 === c)),
+  });
+  const split = stored.gesture_split_by_number_T4;
+  const coarse = events.shrinkEvents(recording, 8);
+  const cuts = events.segmentsByNumber(coarse, 4);
+  const long = recordingOf(Array.from({ length: 400 }, (_, i) => [1000 * i, 0, 0, 0]));
+  const clips = (n: number) => events.gaitClips(long, n, window).map(({ t }) => [t[0], t.at(-1), t.length]);
+  const { gait_test_clips: test } = stored;
+  return [
+    holds("first event", recording.t[0] === stored.first_event_time),
+    compare("gait frames", official(frames, [0, 3, 2, 1]), stored.gait_frames_T8_dt15000_ds16, 0),
+    compare("gait frames transposed", official(transposed, [0, 3, 1, 2]), stored.gait_frames_T8_dt15000_ds16, 0),
+    compare("gesture frames", official(frames, [0, 3, 2, 1]), stored.gesture_frames_T8_dt15000_ds16, 0),
+    compare("dark pixels", channel(0), channel0, 0),
+    compare("light pixels", channel(1), channel1, 0),
+    holds(
+      "segments by number",
+      JSON.stringify(cuts.map(({ from, to }) => [from, to])) ===
+        JSON.stringify(split.segment_left.map((l, i) => [l, split.segment_right[i]])),
+    ),
+    compare("frames by number", channelsFirst(events.integrate(coarse, cuts, { height: 16, width: 16 })), split.frames, 0),
+    holds("test windows", JSON.stringify(clips(3)) === JSON.stringify(test.first_and_last_event_times), JSON.stringify(clips(3))),
+    holds("one test window", JSON.stringify(clips(1)) === JSON.stringify(test["clips=1"]), JSON.stringify(clips(1))),
+  ];
+}

@@ -130,30 +130,33 @@ export function priceOperations(net: Operations, options: ConventionOptions = {}
 }
 
 /**
- * Price a model's own table by the preset that follows it ("sdt").
- * @param rateOf the firing rate of a row, 0 to 1
+ * Price a model's own table by the preset that follows it, by default "sdt".
+ * @param rateOf the firing rate of a row, 0 to 1, and the mean integer, which counts where the table has levels
  */
 export function priceTable(
   makeTable: TableMaker,
-  rateOf: (row: EnergyTableRow) => { rate: number; perStep: number[] | null },
+  rateOf: (row: EnergyTableRow) => { rate: number; value?: number; perStep: number[] | null },
   net: Pick<Operations, "samples" | "parameters">,
   options: ConventionOptions = {},
 ): EnergyReport {
   const { preset, convention } = conventionOf({ preset: "sdt", ...options });
   const { costs } = convention;
   const table = makeTable({ ...convention.settings, firstLayer: convention.firstLayer });
+  const { levels = 1 } = table;
   const layers = table.rows.map((row): LayerEnergy => {
     const steps = row.once ? 1 : table.timeSteps;
     const measured = row.rate ? rateOf(row) : null;
-    const count = steps * (measured?.rate ?? 1) * row.ops;
+    const mean = measured && (levels > 1 ? (measured.value ?? measured.rate) : measured.rate);
+    const count = steps * (mean ?? 1) * row.ops;
     const [macs, acs] = row.operation === "mac" ? [count, 0] : [0, count];
-    const times = `${measured ? "R x " : ""}${steps === 1 ? "" : `T (${steps}) x `}FL`;
+    const rate = mean === null ? "" : levels > 1 ? `R (${(mean / levels).toFixed(3)}) x D (${levels}) x ` : "R x ";
+    const times = `${rate}${steps === 1 ? "" : `T (${steps}) x `}FL`;
     return {
-      ...{ layer: row.part, type: row.what, input: [], weight: [], output: [], timeSteps: table.timeSteps, levels: 1 },
+      ...{ layer: row.part, type: row.what, input: [], weight: [], output: [], timeSteps: table.timeSteps, levels },
       denseOps: row.ops,
       firingRate: measured?.rate ?? null,
       perStep: measured?.perStep ?? null,
-      meanSpike: measured?.rate ?? null,
+      meanSpike: mean,
       ...{ synOps: count, macs, acs },
       energy: macs * costs.mac + acs * costs.ac,
       annEnergy: (row.annOps ?? row.ops) * costs.mac,
@@ -161,7 +164,7 @@ export function priceTable(
     };
   });
   const { mac, ac } = pj(costs);
-  const rule = `${table.rule}; ${mac} a MAC, ${ac} an AC; T = ${table.timeSteps}, D = 1; an estimate`;
+  const rule = `${table.rule}; ${mac} a MAC, ${ac} an AC; T = ${table.timeSteps}, D = ${levels}; an estimate`;
   return report(preset, convention, { ...net, timeSteps: table.timeSteps }, rule, [], layers);
 }
 

@@ -1,8 +1,9 @@
 /** Firing rates: how often the neurons of each spiking layer fire, per step and in total, over any number of batches. */
+import { Conv1d, Conv2d } from "../nn/conv.ts";
 import type { Module } from "../nn/module.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { makesSpikes } from "../spiking/neurons.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { makesSpikes, Neuron, Quant } from "../spiking/neurons.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { type Inputs, type Listener, walk } from "./walk.ts";
 
 export interface FiringRate {
@@ -17,8 +18,9 @@ export interface FiringRate {
   bits: number;
   /** Fraction of neuron-steps with a spike (integer spikes count once). */
   rate: number;
-  /** Mean spike value (equal to `rate` for binary spikes). */
+  /** Mean spike value (equal to `rate` for binary spikes), and what one spike is worth. */
   value: number;
+  unit: number;
   /** `rate` of each time step. */
   perStep: number[];
   /** `value` of each time step. */
@@ -82,6 +84,7 @@ interface Entry {
   samples: number;
   neurons: number;
   bits: number;
+  unit: number;
   batches: number;
   /** Entries of a step, over all batches. */
   entries: number;
@@ -105,18 +108,21 @@ export class FiringMeter {
    * Add what a layer gave for one batch.
    * @param output [T, B, ...], spikes or floats
    * @param key tells layers of one name apart
+   * @param still has the output no axis of steps: [B, ...]?
    * @throws SpikeloomError when T is not that of the batches before
    */
-  add(layer: string, output: Tensor, key = layer): void {
-    const steps = stepsOf(output, this.#timeSteps);
+  add(layer: string, output: Tensor, key = layer, still = false): void {
+    const whole = still && this.#timeSteps === undefined;
+    const steps = whole ? 1 : stepsOf(output, this.#timeSteps);
     const { nonZero, sum, entries } = tally(output, steps);
     const [first, second] = output.shape as [number, number];
-    const samples = first !== steps ? first / steps : output.rank > 2 ? second : 1;
+    const samples = whole || first !== steps ? first / steps : output.rank > 2 ? second : 1;
     let entry = this.#entries.get(key);
     if (!entry) {
       const zeros = () => new Float64Array(steps);
       entry = {
-        ...{ layer, shape: output.shape, samples: 0, neurons: 0, bits: output.spikes?.planes ?? 32, batches: 0, entries: 0 },
+        ...{ layer, shape: output.shape, samples: 0, neurons: 0, bits: output.spikes?.planes ?? 32, unit: output.spikes?.scale ?? 1 },
+        ...{ batches: 0, entries: 0 },
         ...{ nonZero: zeros(), sum: zeros(), rates: zeros(), values: zeros() },
       };
       this.#entries.set(key, entry);
@@ -140,38 +146,45 @@ export class FiringMeter {
 
   /** Rates of every layer, in the order in which they were first added. @throws SpikeloomError for `compat` of one batch. */
   rates({ compat }: Pick<FiringOptions, "compat"> = {}): FiringRate[] {
-    return [...this.#entries.values()].map(({ layer, shape, samples, neurons, bits, batches, entries, nonZero, sum, rates, values }) => {
-      if (!compat) {
-        const steps = nonZero.length;
-        return {
-          ...{ layer, shape, samples, neurons, bits },
-          rate: ratio(total(nonZero), entries * steps),
-          value: ratio(total(sum), entries * steps),
-          perStep: Array.from(nonZero, (n) => ratio(n, entries)),
-          valuePerStep: Array.from(sum, (n) => ratio(n, entries)),
-        };
-      }
-      if (batches < 2)
-        throw new SpikeloomError(`firing rates: compat "${compat}" divides by the number of batches less one, so it needs two or more`);
-      const perStep = Array.from(rates.slice(0, 4), (r) => r / (batches - 1));
-      const valuePerStep = Array.from(values.slice(0, 4), (v) => v / (batches - 1));
-      const mean = (list: readonly number[]) => total(list) / list.length;
-      return { layer, shape, samples, neurons, bits, rate: mean(perStep), value: mean(valuePerStep), perStep, valuePerStep };
-    });
+    return [...this.#entries.values()].map(
+      ({ layer, shape, samples, neurons, bits, unit, batches, entries, nonZero, sum, rates, values }) => {
+        if (!compat) {
+          const steps = nonZero.length;
+          return {
+            ...{ layer, shape, samples, neurons, bits, unit },
+            rate: ratio(total(nonZero), entries * steps),
+            value: ratio(total(sum), entries * steps),
+            perStep: Array.from(nonZero, (n) => ratio(n, entries)),
+            valuePerStep: Array.from(sum, (n) => ratio(n, entries)),
+          };
+        }
+        if (batches < 2)
+          throw new SpikeloomError(`firing rates: compat "${compat}" divides by the number of batches less one, so it needs two or more`);
+        const perStep = Array.from(rates.slice(0, 4), (r) => r / (batches - 1));
+        const valuePerStep = Array.from(values.slice(0, 4), (v) => v / (batches - 1));
+        const mean = (list: readonly number[]) => total(list) / list.length;
+        return { layer, shape, samples, neurons, bits, unit, rate: mean(perStep), value: mean(valuePerStep), perStep, valuePerStep };
+      },
+    );
   }
 }
 
 /** A listener that gives a meter what neurons emit. */
 export function meterNeurons(meter: FiringMeter): Listener {
   let calls = new Map<string, number>();
+  // A network of stateless neurons may have no time steps at all: its first convolution then takes [B, ...].
+  let still: boolean | undefined;
   return {
     module(name, m, input, output) {
+      if ((m instanceof Conv2d || m instanceof Conv1d) && input instanceof Tensor) still ??= input.rank === (m instanceof Conv2d ? 4 : 3);
+      if (m instanceof Neuron && !(m instanceof Quant)) still = false;
       if (!makesSpikes(m, input, output)) return;
       const call = calls.get(name) ?? 0;
       calls.set(name, call + 1);
-      meter.add(name, output, `${name} ${call}`);
+      meter.add(name, output, `${name} ${call}`, still && m instanceof Quant);
     },
     batch() {
+      still = undefined;
       calls = new Map();
     },
   };

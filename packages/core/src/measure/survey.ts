@@ -19,8 +19,10 @@ export interface Survey {
   sparsity: Sparsity;
   footprint: Footprint;
   neurobench: NeuroBench;
-  /** Energy by a convention. `table`: the model's own, for the preset that follows it. Throws as `priceOperations`. */
-  energy(options?: ConventionOptions, table?: TableMaker): EnergyReport;
+  /**
+   * Energy by a convention. `table`: the model's own, for the preset named by `follows` (default "sdt"). Throws as `priceOperations`.
+   */
+  energy(options?: ConventionOptions, table?: TableMaker, follows?: string): EnergyReport;
 }
 
 /** Run `model` in eval mode on one batch or several, and measure all there is to measure. */
@@ -49,10 +51,10 @@ export async function survey(model: Module, inputs: Inputs, options: OperationOp
     sparsity: zeros,
     footprint: memory,
     neurobench: neurobench(operations, memory, zeros),
-    energy(options = {}, table) {
+    energy(options = {}, table, follows = "sdt") {
       const { preset = "plain" } = options;
-      const { tabled } = typeof preset === "string" ? findPreset(preset) : preset;
-      return tabled && table
+      const { tabled, name } = typeof preset === "string" ? findPreset(preset) : preset;
+      return tabled && table && name === follows
         ? priceTable(table, (row) => rateOf(row, measured), operations, options)
         : priceOperations(operations, options);
     },
@@ -61,18 +63,23 @@ export async function survey(model: Module, inputs: Inputs, options: OperationOp
 
 /** A row's rate from what was measured; a name that is not there never fired. */
 function rateOf({ rate }: EnergyTableRow, { operations, rates, taps }: Pick<Survey, "operations" | "rates" | "taps">) {
+  const named = (list: readonly FiringRate[], name: string) => {
+    const found = list.find((r) => r.layer === name);
+    return found && { ...found, value: found.value / found.unit };
+  };
   const sources = [
-    ...(rate?.taps ?? []).map((name) => taps.find((t) => t.layer === name)),
-    ...(rate?.neurons ?? []).map((name) => rates.find((r) => r.layer === name)),
+    ...(rate?.taps ?? []).map((name) => named(taps, name)),
+    ...(rate?.neurons ?? []).map((name) => named(rates, name)),
     ...(rate?.inputs ?? []).map((name) => {
       const l = operations.layers.find(({ layer }) => layer === name);
-      return l && { rate: l.nonZero, perStep: l.perStep };
+      return l && { rate: l.nonZero, value: l.value, perStep: l.perStep };
     }),
-  ].map((source) => source ?? { rate: 0, perStep: [] as number[] });
+  ].map((source) => source ?? { rate: 0, value: 0, perStep: [] as number[] });
   const by = rate?.combine === "mean" ? sources.length : 1;
   const steps = Math.max(...sources.map((s) => s.perStep.length));
   return {
     rate: sources.reduce((n, s) => n + s.rate, 0) / by,
+    value: sources.reduce((n, s) => n + s.value, 0) / by,
     perStep: Array.from({ length: steps }, (_, t) => sources.reduce((n, s) => n + (s.perStep[t] ?? 0), 0) / by),
   };
 }

@@ -39,9 +39,10 @@ export interface System<C = Record<string, unknown>> extends StateRules {
   attention?(module: Module, input: Tensor): AttentionMap[];
   /**
    * The paper's own energy table for an input of that size, where it has one. `settings`: `firstLayer` "T" or "once", and the open
-   * choices of the energy preset that follows it.
+   * choices of the energy preset that follows it: `energyPreset`, by default "sdt".
    */
   energyTable?(config: C, input: EnergyInput, settings?: Readonly<Record<string, string>>): EnergyTable;
+  energyPreset?: string;
   /**
    * How deep the parameters lie, for a rate that decays from the head down (layer decay): the layer of a state-dict key, 0 to `count`; the
    * heads are layer `count`.

@@ -13,8 +13,19 @@ export {
   segmentsByNumber,
   segmentsByTime,
 } from "./frames.ts";
+export {
+  gaitClips,
+  gaitFrames,
+  gaitSample,
+  readEventNpy,
+  segmentsFromFirst,
+  shiftEvents,
+  shrinkEvents,
+  type WindowOptions,
+} from "./gait.ts";
 export { type GestureLabel, gestureFolders, gestureNames, readGestureLabels, readGestureTrials } from "./gesture.ts";
 export { readNMnist } from "./n-mnist.ts";
+export { type HarDvsEntry, harDvsChannels, harDvsPolarity, harDvsWindow, readHarDvsList } from "./har-dvs.ts";
 export { readEventNpz } from "./npz.ts";
 export { type Picture, SaccadeCamera, type SaccadeOptions } from "./saccades.ts";
 export { byName, splitByClass } from "./split.ts";

@@ -50,7 +50,7 @@ export interface EnergyPreset {
   layer(l: LayerOperations, convention: Convention, net: Operations): Priced | undefined;
   /** Notes on a whole network that the convention adds. */
   notes?(net: Operations, priced: readonly Priced[], convention: Convention): string[];
-  /** Does the convention follow a model's own table where it has one? `layer` is for models without. */
+  /** Does the convention follow the table of a model that names it (`System.energyPreset`)? `layer` is for other models. */
   readonly tabled?: boolean;
 }
 

@@ -12,13 +12,15 @@ export interface EnergyTableRow {
   operation: "mac" | "ac";
   /** Counted once instead of T times. */
   once?: boolean | undefined;
-  /** Where its firing rate is read: values that the model reports by name, neurons, or the inputs of weight layers. None: 1. */
-  rate?: { taps?: readonly string[]; neurons?: readonly string[]; inputs?: readonly string[]; combine: "mean" | "sum" } | undefined;
+  /** Where its firing rate is read: values that the model reports by name, inputs of weight layers, or outputs of neurons. None: 1. */
+  rate?: { taps?: readonly string[]; inputs?: readonly string[]; neurons?: readonly string[]; combine: "mean" | "sum" } | undefined;
 }
 
 export interface EnergyTable {
   /** The rule in words. */
   rule: string;
   timeSteps: number;
+  /** D, where rows are multiplied with the mean integer (D x R) instead of a rate. */
+  levels?: number | undefined;
   rows: readonly EnergyTableRow[];
 }
