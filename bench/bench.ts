@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: Spikeloom against PyTorch + SpikingJelly on this machine, side by side in one run. See README.md here.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,7 +13,7 @@ import { profileCase } from "./kernels.ts";
 import { measureLimits } from "./limits.ts";
 import { checkOptions, HELP, IGNORED, OPTIONS } from "./options.ts";
 import { bestSetting, type Column, type Figures, figures, json, markdown, type Report, type Result, tables } from "./report.ts";
-import { type Answer, HOW, type Job, LAYER_PEERS, ours, peer, peerVersions, prepare, type Row } from "./sides.ts";
+import { type Answer, HOW, type Job, LAYER_PEERS, ours, peer, peerVersions, prepare, RELAXED, type Row } from "./sides.ts";
 import { SWEEPS, sweep } from "./sweep.ts";
 import type { Limits } from "./work.ts";
 
@@ -52,7 +52,12 @@ function columnsOf({ devices, isas, threads, reduced }: ColumnChoice): Column[] 
     threads.filter((t) => !reduced || i === 0 || t === most).map((t) => ({ name: `${isa} ${t}t`, device: "native", isa, threads: t })),
   );
   const wasm = threads.map((t) => ({ name: `wasm ${t}t`, device: "wasm", isa: "simd128", threads: t }));
-  return [...(devices.includes("native") ? native : []), ...(devices.includes("wasm") ? wasm : [])];
+  const relaxed = threads.map((t) => ({ name: `relaxed ${t}t`, device: "wasm", isa: "relaxed-simd", threads: t }));
+  return [
+    ...(devices.includes("native") ? native : []),
+    ...(devices.includes("wasm") ? wasm : []),
+    ...(devices.includes("relaxed") ? relaxed : []),
+  ];
 }
 
 /** Rows by workload and side, and by the peer's setting. */
@@ -91,8 +96,10 @@ async function main(): Promise<void> {
   const { quick = false } = options;
   const addon = findAddon();
   const isas = addon ? addonIsas(addon) : [];
-  const devices = listOf("--device", options.device ?? (addon ? "native,wasm" : "wasm"), ["native", "wasm"]);
+  const devices = listOf("--device", options.device ?? (addon ? "native,wasm" : "wasm"), ["native", "wasm", "relaxed"]);
   if (devices.includes("native") && !addon) throw new SpikeloomError("--device native: the addon is not built: npm run build");
+  if (devices.includes("relaxed") && !existsSync(RELAXED))
+    throw new SpikeloomError("--device relaxed: the kernels are not built: npx tsx scripts/build.ts relaxed");
   const processors = availableParallelism();
   const threads = [
     ...new Set(options.threads?.split(",").map((t) => count("--threads", t, 1)) ?? (quick ? [processors] : [processors, 1])),

@@ -7,8 +7,8 @@ import { nn, snn, type Tensor } from "spikeloom";
 /** tau 2, decay on the input, hard reset to 0, detached, surrogate sigmoid alpha 4. */
 const neuron = () => new snn.LIF({ tau: 2, detachReset: true, surrogate: snn.surrogate.sigmoid({ alpha: 4 }) });
 
-const convNorm = (cin: number, cout: number, kernel: number, stride = 1) =>
-  new nn.Sequential(new nn.Conv2d(cin, cout, kernel, { stride, padding: kernel >> 1, bias: false }), new nn.BatchNorm2d(cout));
+const convNorm = (cin: number, cout: number, kernel: number, stride = 1, keepOutput = true) =>
+  new nn.Sequential(new nn.Conv2d(cin, cout, kernel, { stride, padding: kernel >> 1, bias: false, keepOutput }), new nn.BatchNorm2d(cout));
 
 class Block extends nn.Module {
   c1: nn.Sequential;
@@ -19,8 +19,8 @@ class Block extends nn.Module {
 
   constructor(cin: number, cout: number, stride: number) {
     super();
-    this.c1 = convNorm(cin, cout, 3, stride);
-    this.c2 = convNorm(cout, cout, 3);
+    this.c1 = convNorm(cin, cout, 3, stride, cin > 128);
+    this.c2 = convNorm(cout, cout, 3, 1, cout > 128);
     this.down = stride !== 1 || cin !== cout ? convNorm(cin, cout, 1, stride) : null;
   }
 

@@ -4,7 +4,8 @@ import { CASES } from "./cases.ts";
 import { SWEEPS } from "./sweep.ts";
 
 export const HELP = `npm run bench -- [options]
-  --device LIST     native, wasm, or both with a comma; default: both, where the addon is built
+  --device LIST     native, wasm, relaxed (wasm with relaxed SIMD, Node 22 or later; npx tsx scripts/build.ts relaxed), with commas
+                    between; default: native,wasm, or wasm where the addon is not built
   --isa LIST        instruction sets of the native device (avx512, avx2, baseline, ...), each forced; default: all that this CPU has
   --threads LIST    threads of each side; default: 1 and the processors
                     Without --isa and --threads the lesser instruction sets run with most threads only.
@@ -63,13 +64,13 @@ export function checkOptions(given: Partial<Record<Name, unknown>>): void {
     if (String(given.threads ?? "").includes(","))
       throw new SpikeloomError(`--${mode} runs with one number of threads, found --threads ${given.threads}`);
   }
-  if (given.isa !== undefined && given.device === "wasm")
+  if (given.isa !== undefined && given.device !== undefined && !String(given.device).split(",").includes("native"))
     throw new SpikeloomError(
-      "--isa chooses instruction sets of the native device, and --device wasm leaves it out: leave out one of the two",
+      `--isa chooses instruction sets of the native device, and --device ${given.device} leaves it out: leave out one of the two`,
     );
   if (given.settings !== undefined && given.peer === "none")
     throw new SpikeloomError("--settings are the peer's, and --peer none leaves it out: leave out one of the two");
 }
 
 /** They would force both devices to be the same one, or the sides to differ. */
-export const IGNORED = ["DEVICE", "THREADS", "ISA", "IMPLEMENTATIONS", "MATMUL_PRECISION"].map((name) => `SPIKELOOM_${name}`);
+export const IGNORED = ["DEVICE", "THREADS", "ISA", "WASM", "IMPLEMENTATIONS", "MATMUL_PRECISION"].map((name) => `SPIKELOOM_${name}`);

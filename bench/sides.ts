@@ -52,6 +52,9 @@ async function answer(command: readonly string[], { files, repeat, seconds }: Jo
   return { head: head as Record<string, unknown>, rows: rows as Row[] };
 }
 
+/** The WebAssembly kernels with relaxed SIMD, which `tsx scripts/build.ts relaxed` makes. */
+export const RELAXED = pathOf("../build/wasm/relaxed.wasm");
+
 let bundled: Promise<string> | undefined;
 
 /** ours.ts and all it imports as one JavaScript file, as a program is shipped: a loader of TypeScript would be part of its memory. */
@@ -77,6 +80,7 @@ export async function ours({ device, isa, threads }: Column, job: Job): Promise<
   bundled ??= bundle();
   // What reading the inputs left behind is collected before the work begins.
   const command = [process.execPath, "--expose-gc", await bundled, "--device", device, "--threads", String(threads)];
+  if (isa === "relaxed-simd") return answer(command, job, { SPIKELOOM_WASM: RELAXED });
   return answer(command, job, device === "native" ? { SPIKELOOM_ISA: isa, SPIKELOOM_NATIVE: findAddon() } : {});
 }
 

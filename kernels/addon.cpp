@@ -13,6 +13,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include <condition_variable>
 #include <mutex>
@@ -38,6 +41,17 @@ static void wake_all(Pool& pool) {
   Sleep& s = *static_cast<Sleep*>(pool.platform);
   { std::lock_guard<std::mutex> lock(s.mutex); }
   s.changed.notify_all();
+}
+
+// Large pages where the system has some: kernels walk through megabytes, and look up an address for each small page. Only whole large
+// pages are asked for, so that nothing beside this memory changes; where the system refuses, small ones do.
+static const uintptr_t LARGE_PAGE = 2 << 20;
+static_assert(SCRATCH_BYTES <= LARGE_PAGE, "a thread's scratch memory is one large page");
+static void want_large_pages(void* data, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  const uintptr_t begin = ((uintptr_t)data + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE, end = ((uintptr_t)data + bytes) / LARGE_PAGE * LARGE_PAGE;
+  if (begin < end) madvise((void*)begin, end - begin, MADV_HUGEPAGE);
+#endif
 }
 
 static void give_way() { std::this_thread::yield(); }
@@ -174,6 +188,7 @@ static napi_value address(napi_env env, napi_callback_info info) {
   void* data = nullptr;
   size_t bytes = 0;
   if (napi_get_arraybuffer_info(env, arg, &data, &bytes) != napi_ok) return fail(env, "address: expected an ArrayBuffer");
+  want_large_pages(data, bytes);
   napi_create_double(env, (double)(uintptr_t)data, &result);
   return result;
 }
@@ -207,11 +222,12 @@ static napi_value open_engine(napi_env env, napi_callback_info info) {
   napi_create_reference(env, argv[2], 1, &e->argsRef);
   for (uint32_t i = 0; i < threads; i++) {
     void* p = nullptr;
-    if (posix_memalign(&p, 64, SCRATCH_BYTES) != 0) {
+    if (posix_memalign(&p, LARGE_PAGE, LARGE_PAGE) != 0) {
       e->shut();
       delete e;
       return fail(env, "open: out of memory");
     }
+    want_large_pages(p, LARGE_PAGE);
     e->scratch.push_back(static_cast<char*>(p));
   }
   // The system may refuse a thread (a limit of processes): tiles then go to the workers that did start.

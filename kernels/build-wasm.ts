@@ -38,8 +38,11 @@ const FLAGS = [
   "-Wl,--strip-all",
 ];
 
-/** @param folder the kernels folder, with generated/ in it. @returns the binary. */
-export async function buildWasm(folder: string): Promise<Uint8Array> {
+/** Fused multiply-adds, whose rounding is the processor's own: results differ from machine to machine in their last bits. */
+const RELAXED = ["-mrelaxed-simd", "-ffp-contract=fast"];
+
+/** @param folder the kernels folder, with generated/ in it. @param relaxed with relaxed SIMD instructions. @returns the binary. */
+export async function buildWasm(folder: string, relaxed = false): Promise<Uint8Array> {
   // The package's own types lag behind: they do not know this export yet.
   const { runClang } = (await import("@yowasp/clang")) as unknown as { runClang: Command };
   const files: Record<string, string | Record<string, string>> = {};
@@ -63,10 +66,14 @@ export async function buildWasm(folder: string): Promise<Uint8Array> {
     throw new Error(`the WebAssembly compiler could not be read (${unpacked}): ${(error as Error).message}`, { cause: error });
   }
   try {
-    const tree = (await runClang(["clang++", ...FLAGS, "-o", "kernels.wasm", "wasm.cpp", "kernels.cpp"], files, {
-      stdout: keep,
-      stderr: keep,
-    })) as Record<string, Uint8Array>;
+    const tree = (await runClang(
+      ["clang++", ...FLAGS, ...(relaxed ? RELAXED : []), "-o", "kernels.wasm", "wasm.cpp", "kernels.cpp"],
+      files,
+      {
+        stdout: keep,
+        stderr: keep,
+      },
+    )) as Record<string, Uint8Array>;
     const text = messages.join("").trim();
     if (text) console.error(text);
     return tree["kernels.wasm"] as Uint8Array;

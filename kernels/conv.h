@@ -23,6 +23,14 @@ struct Patches {
   int64_t dh, dw, ih, iw;
   const Segment* segments;
 
+  // Ask for the columns [col, col + cols) of patch `row`; of those that lie in several segments, for some.
+  void ask(int64_t row, int64_t col, int64_t cols) const {
+    const int64_t segment = col / span, from = col - segment * span, line = row / across, image = line / down;
+    const int64_t iy = (top + segments[segment].ky * dh) / ih + (line - image * down) * sh;
+    const int64_t ix = (left + segments[segment].kx * dw) / iw + (row - line * across) * sw;
+    if (iy >= 0 && iy < h) prefetch_floats(x + ((image * h + iy) * w + ix) * xs + from, least(cols, span - from));
+  }
+
   // Columns [col, col + cols) of `rows` patches from pixel `row` on, each to a row of dst.
   void pack(float* dst, int64_t stride, int64_t row, int64_t rows, int64_t col, int64_t cols) const {
     int64_t segment = col / span, from = col - segment * span;
@@ -67,6 +75,9 @@ struct PatchLeft {
   static const bool TRANSPOSED = T;
   const Patches& patches;
   int64_t first;
+  void ask(int64_t row, int64_t k, int64_t depth) const {
+    if (!T) patches.ask(first + row, k, depth);
+  }
   void pack(float* dst, int64_t row, int64_t rows, int64_t k, int64_t depth) const {
     if (T)
       patches.pack(dst, BLOCK_ROWS, k, depth, first + row, rows);

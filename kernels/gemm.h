@@ -51,6 +51,9 @@ struct Finish {
 template <int R, int V, int RS, int KS>
 static __attribute__((noinline)) void micro(const float* a, const float* b, int64_t ldb, int64_t depth, float* const* c, int64_t col,
                                             int cols, const Finish& finish) {
+  // The sums' place in memory, asked for now, is there when they are made.
+  for (int i = 0; i < R; i++)
+    for (int v = 0; v < V; v++) __builtin_prefetch(c[i] + col + v * LANES, 1);
   vf sum[R][V];
   for (int i = 0; i < R; i++)
     for (int v = 0; v < V; v++) sum[i][v] = vf{};
@@ -101,6 +104,11 @@ INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 // Depth of one step: the fewest steps of at most BLOCK_DEPTH, of about equal size.
 INLINE int64_t depth_step(int64_t depth) { return ceil_div(depth, ceil_div(depth, BLOCK_DEPTH)); }
 
+// Ask for n floats that are read later.
+INLINE void prefetch_floats(const float* at, int64_t n) {
+  for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(at + i, 0, 2);
+}
+
 // C[rows x cols] from A[rows x depth] and B[depth x cols], cols <= BLOCK_COLS.
 // Left::pack(dst, row, rows, k, depth) writes a block of A: row-major with stride ROW_STRIDE, or, when Left::TRANSPOSED,
 // depth-major with stride BLOCK_ROWS. Right::pack(dst, k, depth, col, cols, width) writes depth x width floats of B, columns past
@@ -130,11 +138,18 @@ static void product(const ProductScratch& scratch, int64_t rows, int64_t cols, i
       const int64_t high = least(BLOCK_ROWS, rows - r);
       left.pack(scratch.a, r, high, k, deep);
       for (int64_t i = 0; i < high; i++) scratch.c[i] = row(r + i);
+      // While this block is multiplied its successor comes from memory, a few rows at a time.
+      const bool onward = r + BLOCK_ROWS < rows;
+      const int64_t next_row = onward ? r + BLOCK_ROWS : 0, next_k = onward ? k : k + step;
+      const int64_t next_rows = next_k < depth ? least(BLOCK_ROWS, rows - next_row) : 0, ahead = ceil_div(next_rows * NR, cols);
+      int64_t asked = 0;
       for (int64_t j = 0; j < cols; j += NR) {
         const int64_t n = least(NR, cols - j);
         const bool wide = n > LANES, packed = copy || n < NR;
         const float* b = packed ? scratch.b + j * BLOCK_DEPTH : right.direct(k) + j;
         const int64_t ldb = packed ? (wide ? NR : LANES) : right.stride;
+        const int64_t until = least(next_rows, asked + ahead);
+        for (; asked < until; asked++) left.ask(next_row + asked, next_k, least(step, depth - next_k));
         MicroFn full = MicroTable<MR, RS, KS>::pick(MR, wide);
         int64_t i = 0;
         for (; i + MR <= high; i += MR) full(scratch.a + i * RS, b, ldb, deep, scratch.c + i, j, (int)n, now);
@@ -166,6 +181,9 @@ struct MatrixLeft {
   static const bool TRANSPOSED = T;
   const float* a;
   int64_t stride;
+  void ask(int64_t row, int64_t k, int64_t depth) const {
+    if (!T) prefetch_floats(a + row * stride + k, depth);
+  }
   void pack(float* dst, int64_t row, int64_t rows, int64_t k, int64_t depth) const {
     if (T) {
       for (int64_t i = 0; i < depth; i++) copy_floats(dst + i * BLOCK_ROWS, a + (k + i) * stride + row, rows);

@@ -73,6 +73,19 @@ INLINE vf vexp(vf x) {
   return p * (vf)((half + 127) << 23) * (vf)((n - half + 127) << 23);
 }
 
+// e^x of x <= 0, which is never subnormal: e^-87 at least.
+INLINE vf vexp_below(vf x) {
+  x = vmax(splat(-87.0f), x);  // this order keeps NaN
+  const vf magic = splat(12582912.0f), t = x * 1.44269504f + magic, k = t - magic;
+  const vf r = (x - k * LN2_HIGH) - k * LN2_LOW;
+  vf p = r * 0.00138418365f + 0.0083693685f;
+  p = p * r + 0.0416680798f;
+  p = p * r + 0.166665152f;
+  p = p * r + 0.49999994f;
+  p = (p * r) * r + r + 1.0f;
+  return p * (vf)(((vi)t - (vi)magic + 127) << 23);
+}
+
 // log x = k ln 2 + log(1 + f) with 1 + f in [sqrt(1/2), sqrt(2)).
 INLINE vf vlog(vf x) {
   vi tiny = x < 1.17549435e-38f;  // subnormal: scale up by 2^23

@@ -228,6 +228,74 @@ struct Stats {
   }
 };
 
+// What the usual neuron (fires, then resets; no current; no learnt rate; one of the usual surrogates) is called with for a block.
+struct Usual {
+  const Rule& k;
+  const float *scale, *shift, *r;
+  float* history;  // H of every step of a vector
+  const float *x, *gy, *v0, *gv;
+  float *gz, *gv0;
+  Stats* stats;
+  int64_t steps, n;
+  float vInit, gain, attached, centre, p0, p1;
+};
+
+// All steps of W vectors, forward and back, in registers: the same equations as the general loops below, which pass over memory for each
+// step. A vector alone would wait for its own results.
+template <bool ROUNDS, int W, bool WHOLE, class Slope>
+INLINE void backward_vectors(const Usual& given, int64_t i, int64_t left, const Slope& slope) {
+  const Usual u = given;  // what is stored cannot change a copy
+  const Rule k = u.k;
+  const int steps = (int)u.steps;
+  const int64_t n = u.n;
+  const auto read = [left](const float* p) VEC_LAMBDA { return WHOLE ? load(p) : load_part(p, (int)left); };
+  const auto write = [left](float* p, vf value) VEC_LAMBDA { WHOLE ? store(p, value) : store_part(p, value, (int)left); };
+  const float *x = u.x + i, *gy = u.gy + i, *scale = u.scale + i, *shift = u.shift + i, *r = u.r + i;
+  float *history = u.history, *gz = u.gz + i;
+  vf v[W];
+  for (int w = 0; w < W; w++) v[w] = u.v0 ? read(u.v0 + i + w * LANES) : splat(u.vInit);
+  for (int t = 0; t < steps; t++, x += n, history += W * LANES)
+    for (int w = 0; w < W; w++) {
+      const int at = w * LANES;
+      vf h;
+      step<ROUNDS, false>(k, read(x + at) * load(scale + at) + load(shift + at), load(r + at), v[w], h);
+      store(history + at, h);
+    }
+  gy += n * steps;
+  gz += n * steps;
+  vf carried[W];
+  for (int w = 0; w < W; w++) carried[w] = u.gv ? (vf)((vi)read(u.gv + i + w * LANES) & k.carry) : splat(0.0f);
+  for (int t = steps; t > 0; t--) {
+    x -= n, gy -= n, gz -= n, history -= W * LANES;
+    for (int w = 0; w < W; w++) {
+      const int at = w * LANES;
+      const vf h = load(history + at), rate = load(r + at), sigma = slope(u, h - u.centre);
+      const vi hard = fire<ROUNDS>(k, h).fired & k.hard;
+      vf factor = select(hard, splat(0.0f), splat(1.0f));
+      if (u.attached != 0.0f) factor += sigma * select(splat(k.hard), k.resetTo - h, splat(-k.sub));
+      const vf whole = read(gy + at) * u.gain * sigma + carried[w] * factor, out = whole * (k.a * rate + k.b);
+      write(gz + at, out);
+      carried[w] = whole * (1.0f - rate);
+      if (u.stats) {
+        const Stats& stats = *u.stats;
+        const vf xhat = (read(x + at) - load(stats.mean + i + at)) * load(stats.rstd + i + at);
+        store(stats.sum + i + at, load(stats.sum + i + at) + out);
+        store(stats.product + i + at, load(stats.product + i + at) + out * xhat);
+      }
+    }
+  }
+  if (u.gv0)
+    for (int w = 0; w < W; w++) write(u.gv0 + i + w * LANES, carried[w]);
+}
+template <bool ROUNDS, class Slope>
+static __attribute__((noinline)) void backward_fused(const Usual& u, int64_t size, const Slope& slope) {
+  const int W = LANES == 16 ? 2 : 4;
+  int64_t i = 0;
+  for (; i + W * LANES <= size; i += W * LANES) backward_vectors<ROUNDS, W, true>(u, i, LANES, slope);
+  for (; i + LANES <= size; i += LANES) backward_vectors<ROUNDS, 1, true>(u, i, LANES, slope);
+  if (i < size) backward_vectors<ROUNDS, 1, false>(u, i, size - i, slope);
+}
+
 template <bool ROUNDS, bool DELAYED, bool SYNAPTIC>
 static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
   const Rule k = rule_of(a);
@@ -250,6 +318,8 @@ static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
   float *gzOut = a.gz, *gv0 = a.gv0, *gr = a.gr, *galpha = a.galpha, *statsOut = a.stats;
   const bool leaks = a.charge == CHARGE_leakInput || a.charge == CHARGE_leak;
   const float gain = a.gain, attached = a.detach ? 0.0f : 1.0f, vInit = a.vInit, centre = ROUNDS ? 0.0f : (float)a.vThreshold;
+
+  const bool fused = !gr && (ROUNDS ? surrogate.kind == SURROGATE_window : surrogate.kind == SURROGATE_sigmoid || surrogate.kind == SURROGATE_atan);
 
   // The factor by which a step hands on the gradient of the state that its spike resets: dV/dH (fire, then reset), or dH[t+1]/dH[t].
   auto handed_on = [&](vf h, vf sigma, vf keep) -> vf {
@@ -287,6 +357,25 @@ static void backward_rows(const neuron_backward_args& a, const Tile& tile) {
         },
         [&](int64_t row, int64_t count, int64_t c0, int64_t width) {
           const int64_t at = row * c + c0, size = count * width;
+          if constexpr (!DELAYED && !SYNAPTIC) {
+            if (fused) {
+              const Usual u{k, scale, shift, r, history, x + at, gy + at, v0 ? v0 + at : nullptr, gv ? gv + at : nullptr, gzOut + at,
+                  gv0 ? gv0 + at : nullptr, statsOut ? &stats : nullptr, steps, n, vInit, gain, attached, centre, surrogate.p0, surrogate.p1};
+              switch (surrogate.kind) {
+                case SURROGATE_sigmoid: return backward_fused<ROUNDS>(u, size, [](const Usual& u, vf d) VEC_LAMBDA {
+                  const vf e = vexp_below(-__builtin_fabsf(u.p0) * vabs(d)), q = 1.0f + e;
+                  return u.p0 * e / (q * q);
+                });
+                case SURROGATE_atan: return backward_fused<ROUNDS>(u, size, [](const Usual& u, vf d) VEC_LAMBDA {
+                  const float f = 1.57079632679f * u.p0;
+                  return u.p0 * 0.5f / (1.0f + f * f * (d * d));
+                });
+                default: return backward_fused<ROUNDS>(u, size, [](const Usual& u, vf d) VEC_LAMBDA {
+                  return select((d >= u.p0) & (d <= u.p1), splat(1.0f), splat(0.0f));
+                });
+              }
+            }
+          }
           for (int64_t i = 0; i < size; i += LANES) {
             vf v = v0 ? get(v0 + at + i, size - i) : splat(vInit), h;
             const vf s = load(scale + i), b = load(shift + i), rate = load(r + i);

@@ -51,35 +51,49 @@ INLINE void table_build(float* tables, const float* weights, int64_t stride, int
   }
 }
 
-// The row that a word picks from its table G.
-template <int G>
-INLINE vf table_row(const float* tables, uint32_t word) {
+// s = or += the row that a word picks from its table G. Table by table, not vector by vector: one place in memory is then alive at a
+// time, where WebAssembly has few registers for more.
+template <int G, bool ADD>
+INLINE void table_row(vf (&s)[TABLE_VECS], const float* tables, uint32_t word) {
   using Part = TablePart<G>;
   const int shift = 6;
   static_assert(TABLE_COLS * 4 == 1 << shift, "bytes of a row");
   const uint32_t mask = ((1u << Part::WIDTH) - 1) << shift;
   const uint32_t at = (Part::FIRST >= shift ? word >> ((Part::FIRST - shift) & 31) : word << ((shift - Part::FIRST) & 31)) & mask;
-  return load((const float*)((const char*)(tables + Part::ROW * TABLE_COLS) + at));
+  const float* row = (const float*)((const char*)(tables + Part::ROW * TABLE_COLS) + at);
+  for (int v = 0; v < TABLE_VECS; v++) s[v] = ADD ? s[v] + load(row + v * LANES) : load(row + v * LANES);
 }
 
 // The sum of the rows that a word picks from its tables, by pairs: less rounding, and less waiting, than one after the other.
 template <int PARTS>
-INLINE vf table_sum(const float* tables, uint32_t word) {
-  const vf low = (table_row<0>(tables, word) + table_row<1>(tables, word)) + (table_row<2>(tables, word) + table_row<3>(tables, word));
-  if constexpr (PARTS == 4) return low;
-  return low + ((table_row<4>(tables, word) + table_row<5>(tables, word)) + table_row<6>(tables, word));
+INLINE void table_sum(vf (&s)[TABLE_VECS], const float* tables, uint32_t word) {
+  vf t[TABLE_VECS];
+  table_row<0, false>(s, tables, word);
+  table_row<1, true>(s, tables, word);
+  table_row<2, false>(t, tables, word);
+  table_row<3, true>(t, tables, word);
+  for (int v = 0; v < TABLE_VECS; v++) s[v] += t[v];
+  if constexpr (PARTS == 7) {
+    table_row<4, false>(t, tables, word);
+    table_row<5, true>(t, tables, word);
+    table_row<6, true>(t, tables, word);
+    for (int v = 0; v < TABLE_VECS; v++) s[v] += t[v];
+  }
 }
 
 // sums[i] (+)= the rows of the tables for the words at[w][i * step], for `count` pixels.
 template <bool FIRST, int WORDS, int PARTS>
 INLINE void table_pass(float* sums, const uint32_t* const* at, int64_t step, int64_t count, const float* tables) {
   const uint32_t *bits = at[0], *other = at[WORDS - 1];
-  for (int64_t i = 0; i < count; i++, sums += TABLE_COLS, bits += step, other += step)
-    for (int v = 0; v < TABLE_VECS; v++) {
-      vf s = table_sum<PARTS>(tables + v * LANES, *bits);
-      if (WORDS == 2) s += table_sum<PARTS>(tables + TABLE_FLOATS + v * LANES, *other);
-      store(sums + v * LANES, FIRST ? s : load(sums + v * LANES) + s);
+  for (int64_t i = 0; i < count; i++, sums += TABLE_COLS, bits += step, other += step) {
+    vf s[TABLE_VECS], t[TABLE_VECS];
+    table_sum<PARTS>(s, tables, *bits);
+    if (WORDS == 2) {
+      table_sum<PARTS>(t, tables + TABLE_FLOATS, *other);
+      for (int v = 0; v < TABLE_VECS; v++) s[v] += t[v];
     }
+    for (int v = 0; v < TABLE_VECS; v++) store(sums + v * LANES, FIRST ? s[v] : load(sums + v * LANES) + s[v]);
+  }
 }
 
 // A block of output pixels: rows [row, row + rows) of all images' output rows, columns [left, left + wide).

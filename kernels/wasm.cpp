@@ -1,4 +1,5 @@
 // The WebAssembly build's entry points. Freestanding: no libc, no allocator (TypeScript owns the heap), no start code.
+#include "generated/constants.h"
 #include "platform.h"
 #include "pool.h"
 
@@ -25,3 +26,12 @@ EXPORT(run) void run(uint32_t kernel, const double* args, uint32_t tiles, uint32
 }
 EXPORT(worker) void worker(char* scratch) { work(pool, scratch); }
 EXPORT(stop) void stop() { stop_pool(pool); }
+// What a binary given from outside must say of itself: the table it was built from, and whether it has relaxed instructions.
+EXPORT(table_hash) uint32_t table_hash() { return KERNEL_TABLE_HASH; }
+EXPORT(relaxed) uint32_t relaxed() {
+#ifdef __wasm_relaxed_simd__
+  return 1;
+#else
+  return 0;
+#endif
+}

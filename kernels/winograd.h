@@ -147,7 +147,7 @@ static void wino_transform_output(const float* m, int64_t step, float* y, int64_
 // All tiles of a block with rows of v `STRIDE` floats apart: at least ci of them (one step of depth), with room against cache set conflicts.
 template <int STRIDE>
 static void wino_tiles(const winograd_conv2d_args& a, const Tile& tile) {
-  const int64_t h = a.h, w = a.w, ci = a.ci, co = a.co, oh = a.oh, ow = a.ow;
+  const int64_t h = a.h, w = a.w, ci = a.ci, co = a.co, oh = a.oh, ow = a.ow, ys = a.ys;
   const int64_t down = ceil_div(oh, 4), across = ceil_div(ow, 4), all = (int64_t)a.n * down * across;
   const int64_t units = ceil_div(all, WINO_TILES), begin = tile.begin(units) * WINO_TILES, end = least(all, tile.end(units) * WINO_TILES);
   const int64_t padded = ceil_div(co, WINO_PANEL) * WINO_PANEL, step = depth_step(ci);
@@ -184,8 +184,8 @@ static void wino_tiles(const winograd_conv2d_args& a, const Tile& tile) {
       for (int64_t i = 0; i < count; i++) {
         const int64_t line = (first + i) / across, image = line / down;
         const int64_t oy = (line - image * down) * 4, ox = (first + i - line * across) * 4;
-        wino_transform_output(b.m + i * b.cols, b.tiles * b.cols, (float*)a.y + ((image * oh + oy) * ow + ox) * co + col, least(cols, co - col),
-                              ow * co, co, oh - oy, ow - ox);
+        wino_transform_output(b.m + i * b.cols, b.tiles * b.cols, (float*)a.y + ((image * oh + oy) * ow + ox) * ys + (int64_t)a.yo + col,
+                              least(cols, co - col), ow * ys, ys, oh - oy, ow - ox);
       }
     }
   }

@@ -1,5 +1,5 @@
 /**
- * The whole build: `npm run build` (all), or one step: `tsx scripts/build.ts headers|wasm|native|emulated|kernels|packages`.
+ * The whole build: `npm run build` (all), or one step: `tsx scripts/build.ts headers|wasm|relaxed|native|emulated|kernels|packages|tests`.
  * Steps whose inputs did not change are skipped. A missing C++ compiler is no error: the wasm device does everything.
  */
 import { spawn } from "node:child_process";
@@ -19,6 +19,8 @@ const kernels = join(root, "kernels");
 const generated = join(kernels, "generated");
 const wasmModule = join(root, "packages/core/src/runtime/generated/wasm-binary.ts");
 const addon = join(root, "build/native/spikeloom.node");
+/** Kernels with relaxed SIMD instructions, which nobody gets without asking: `init({ wasm })` or SPIKELOOM_WASM. */
+const relaxedBinary = join(root, "build/wasm/relaxed.wasm");
 /** For tests: matrix units that this machine may lack, in plain code. */
 const emulated = join(root, "build/native/emulated.node");
 
@@ -57,6 +59,13 @@ async function wasm(): Promise<void> {
   });
 }
 
+async function relaxed(): Promise<void> {
+  await fresh("relaxed", relaxedBinary, kernelHash("wasm, relaxed"), async () => {
+    mkdirSync(dirname(relaxedBinary), { recursive: true });
+    writeFileSync(relaxedBinary, await buildWasm(kernels, true));
+  });
+}
+
 /** The addon, or (`tiles`) the one for tests. */
 async function native(tiles = false): Promise<void> {
   const compiler = process.env.SPIKELOOM_NO_NATIVE ? undefined : findCompiler();
@@ -69,11 +78,11 @@ async function native(tiles = false): Promise<void> {
   );
 }
 
-/** `native` in a process of its own: the WebAssembly compiler runs in this one and would keep it from starting the next job. */
-async function nativeAside(): Promise<void> {
-  const child = spawn(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url), "native"], { stdio: "inherit" });
+/** A step in a process of its own: the WebAssembly compiler runs in this one and would keep it from starting the next job. */
+async function aside(step: "native" | "emulated"): Promise<void> {
+  const child = spawn(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url), step], { stdio: "inherit" });
   const [code] = (await once(child, "exit")) as [number | null];
-  if (code !== 0) throw new Error("the native addon was not built; SPIKELOOM_NO_NATIVE=1 leaves it out");
+  if (code !== 0) throw new Error(`the step ${step} failed; SPIKELOOM_NO_NATIVE=1 leaves native code out`);
 }
 
 async function packages(): Promise<void> {
@@ -87,8 +96,10 @@ async function packages(): Promise<void> {
 const step = process.argv[2] ?? "all";
 try {
   generateHeaders(generated);
-  if (step === "kernels" || step === "all") await Promise.all([nativeAside(), wasm()]);
+  if (step === "kernels" || step === "all") await Promise.all([aside("native"), wasm()]);
   if (step === "wasm") await wasm();
+  if (step === "relaxed") await relaxed();
+  if (step === "tests") await Promise.all([aside("emulated"), relaxed()]);
   if (step === "native") await native();
   if (step === "emulated") await native(true);
   if (step === "packages" || step === "all") await packages();

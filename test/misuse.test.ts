@@ -172,8 +172,18 @@ const CALLS: Readonly<Record<string, Call>> = {
     (options: Anything) => parameter().sum().backward(options),
     () => [{ retainGraph: true }],
   ),
-  "nn.conv2d": call(nn.conv2d, () => [image(), ones([3, 3, 2, 4]), ones([4]), { stride: 1, padding: 1, dilation: 1, groups: 1 }]),
-  "nn.conv1d": call(nn.conv1d, () => [ones([1, 4, 2]), ones([3, 2, 4]), ones([4]), { stride: 1, padding: 1, dilation: 1, groups: 1 }]),
+  "nn.conv2d": call(nn.conv2d, () => [
+    image(),
+    ones([3, 3, 2, 4]),
+    ones([4]),
+    { stride: 1, padding: 1, dilation: 1, groups: 1, keepOutput: true },
+  ]),
+  "nn.conv1d": call(nn.conv1d, () => [
+    ones([1, 4, 2]),
+    ones([3, 2, 4]),
+    ones([4]),
+    { stride: 1, padding: 1, dilation: 1, groups: 1, keepOutput: true },
+  ]),
   "nn.dropout": call(nn.dropout, () => [ones([2]), 0.5, { training: true, stream: "a" }]),
   "nn.maxPool2d": call(nn.maxPool2d, () => [image(), 2, { stride: 2, padding: 0, dilation: 1, ceilMode: true }]),
   "nn.avgPool2d": call(nn.avgPool2d, () => [image(), 2, { stride: 2, padding: 0, ceilMode: true, countIncludePad: true }]),
@@ -317,7 +327,7 @@ const MESSAGES = [
   message(
     "an unknown option of a layer",
     () => new nn.Conv2d(1, 1, 3, { strid: 2 } as Anything),
-    'Conv2d: there is no option "strid", did you mean "stride"? (one of stride, padding, dilation, groups, bias)',
+    'Conv2d: there is no option "strid", did you mean "stride"? (one of stride, padding, dilation, groups, bias, keepOutput)',
   ),
   message(
     "an unknown option of an op",
@@ -327,7 +337,7 @@ const MESSAGES = [
   message(
     "options as a number",
     () => new nn.Conv2d(1, 1, 3, 2 as Anything),
-    "Conv2d: options must be an object with stride, padding, dilation, groups, bias, found 2",
+    "Conv2d: options must be an object with stride, padding, dilation, groups, bias, keepOutput, found 2",
   ),
   message(
     "an array for a tensor",

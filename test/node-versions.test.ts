@@ -83,7 +83,11 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** The command in a Node version; the addon is looked for in a cache of this test's own. */
 async function spikeloom(node: string, ...args: string[]): Promise<string> {
-  const env = { ...process.env, XDG_CACHE_HOME: join(folder, "cache"), SPIKELOOM_DEVICE: "", SPIKELOOM_NATIVE: "" };
+  return command(node, {}, args);
+}
+
+async function command(node: string, variables: Record<string, string>, args: string[]): Promise<string> {
+  const env = { ...process.env, ...variables, XDG_CACHE_HOME: join(folder, "cache"), SPIKELOOM_DEVICE: "", SPIKELOOM_NATIVE: "" };
   return run(node, [join(app, "node_modules/spikeloom/bin/spikeloom.js"), ...args], { cwd: app, env });
 }
 
@@ -105,6 +109,22 @@ describe("the packed packages", () => {
     expect(trained.get(major)?.equals(trained.get(MAJORS[0] as string) as Buffer), "not the bits of the first version").toBe(true);
     expect(await spikeloom(node, "eval", `runs/wasm-${major}`, "--device", "wasm")).toMatch(/accuracy/);
     expect(await spikeloom(node, "measure", `runs/wasm-${major}`, "--images", "4", "--device", "wasm")).toMatch(/µJ/);
+  });
+
+  it("run kernels with relaxed SIMD where they are given and the host has it", { timeout: 240_000 }, async () => {
+    const variables = { SPIKELOOM_WASM: join(root, "build/wasm/relaxed.wasm") };
+    const train = (node: string) => command(node, variables, ["train", "tiny.yml", "--device", "wasm", "--out", "runs/relaxed"]);
+    await expect(train(await nodeOf("20"))).rejects.toThrow(/SPIKELOOM_WASM: .*it lacks relaxed SIMD \(Node has it from version 22 on\)/);
+    const node = await nodeOf("24");
+    const info = JSON.parse(await command(node, variables, ["info", "--json", "--device", "wasm"])) as { isa: string };
+    expect(info.isa).toBe("relaxed-simd");
+    await train(node);
+    const losses = ["relaxed", "wasm-24"].map((run) => {
+      const first = readFileSync(join(app, "runs", run, "metrics.jsonl"), "utf8").split("\n")[0] as string;
+      return (JSON.parse(first) as { loss: number }).loss;
+    });
+    // Not the same bits, but the same sums.
+    expect(losses[0]).toBeCloseTo(losses[1] as number, 2);
   });
 
   it("compile the native addon, which every version loads", { timeout: 400_000 }, async () => {

@@ -9,6 +9,7 @@ export const VARIABLES: Readonly<Record<string, string>> = {
   SPIKELOOM_THREADS: "forces the number of threads",
   SPIKELOOM_ISA: "forces native's instruction set: avx512, avx2, baseline, neon; amx",
   SPIKELOOM_NATIVE: "path of the native addon",
+  SPIKELOOM_WASM: "path of another build of the WebAssembly kernels (relaxed SIMD)",
   SPIKELOOM_IMPLEMENTATIONS: "forces one of several implementations: spikeProduct=dense,...",
   SPIKELOOM_MATMUL_PRECISION: "highest, high or medium, where there are matrix units (amx)",
   SPIKELOOM_NO_NATIVE: "while building from source: leaves the native addon out",

@@ -31,13 +31,19 @@ abstract class List extends Module {
 
 /** Does a module, or one below, hold t in a field, or in a list or record in a field? */
 function holds(module: Module, t: Tensor): boolean {
-  for (const [, m] of module.namedModules())
-    for (const value of Object.values(m)) {
-      if (value === t || (Array.isArray(value) && value.includes(t))) return true;
-      if (value instanceof Map && [...value.values()].includes(t)) return true;
-      if (value instanceof Set && value.has(t)) return true;
-      if (value && Object.getPrototypeOf(value) === Object.prototype && Object.values(value).includes(t)) return true;
-    }
+  // By hand, not by `namedModules`: this runs between any two modules, and the walk is most of a small network's own time.
+  const below = (value: unknown) => value === t || (value instanceof Module && holds(value, t));
+  for (const value of Object.values(module)) {
+    if (typeof value !== "object" || value === null) continue;
+    if (below(value)) return true;
+    if (Array.isArray(value)) {
+      if (value.some(below)) return true;
+    } else if (value instanceof Map) {
+      if ([...value.values()].includes(t)) return true;
+    } else if (value instanceof Set) {
+      if (value.has(t)) return true;
+    } else if (Object.getPrototypeOf(value) === Object.prototype && Object.values(value).includes(t)) return true;
+  }
   return false;
 }
 

@@ -19,10 +19,12 @@ export interface ConvOptions<P = Pair> {
   groups?: number | undefined;
   /** Default true. */
   bias?: boolean | undefined;
+  /** Keep the output for backward (default true), or make that of spikes again there (see `Conv2dOptions`). */
+  keepOutput?: boolean | undefined;
 }
 
 function checked<P>(layer: string, options: ConvOptions<P>): ConvOptions<P> {
-  checkOptions(layer, options, ["stride", "padding", "dilation", "groups", "bias"]);
+  checkOptions(layer, options, ["stride", "padding", "dilation", "groups", "bias", "keepOutput"]);
   return options;
 }
 
@@ -44,10 +46,11 @@ export class Conv2d extends Module {
   readonly padding: readonly [number, number] | "same";
   readonly dilation: readonly [number, number];
   readonly groups: number;
+  keepOutput: boolean;
 
   constructor(inChannels: number, outChannels: number, kernelSize: Pair, options: ConvOptions = {}) {
     super();
-    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true } = checked("Conv2d", options);
+    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, keepOutput = true } = checked("Conv2d", options);
     expectChannels("Conv2d", inChannels, outChannels, groups);
     this.inChannels = inChannels;
     this.outChannels = outChannels;
@@ -56,6 +59,7 @@ export class Conv2d extends Module {
     this.padding = padding === "same" ? padding : pair("Conv2d", "padding", padding, 0);
     this.dilation = pair("Conv2d", "dilation", dilation, 1);
     this.groups = groups;
+    this.keepOutput = keepOutput;
     const [kh, kw] = this.kernelSize;
     const perGroup = inChannels / groups;
     this.weight = uninitialised([kh, kw, perGroup, outChannels], { shape: [outChannels, perGroup, kh, kw], axes: [2, 3, 1, 0] });
@@ -64,8 +68,8 @@ export class Conv2d extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const { stride, padding, dilation, groups } = this;
-    return conv2d(x, this.weight, this.bias, { stride, padding, dilation, groups });
+    const { stride, padding, dilation, groups, keepOutput } = this;
+    return conv2d(x, this.weight, this.bias, { stride, padding, dilation, groups, keepOutput });
   }
 }
 
@@ -80,10 +84,11 @@ export class Conv1d extends Module {
   readonly padding: number | "same";
   readonly dilation: number;
   readonly groups: number;
+  keepOutput: boolean;
 
   constructor(inChannels: number, outChannels: number, kernelSize: number, options: ConvOptions<number> = {}) {
     super();
-    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true } = checked("Conv1d", options);
+    const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, keepOutput = true } = checked("Conv1d", options);
     expectChannels("Conv1d", inChannels, outChannels, groups);
     this.inChannels = inChannels;
     this.outChannels = outChannels;
@@ -92,6 +97,7 @@ export class Conv1d extends Module {
     this.padding = padding === "same" ? padding : pair("Conv1d", "padding", padding, 0)[0];
     this.dilation = pair("Conv1d", "dilation", dilation, 1)[0];
     this.groups = groups;
+    this.keepOutput = keepOutput;
     const perGroup = inChannels / groups;
     this.weight = uninitialised([kernelSize, perGroup, outChannels], { shape: [outChannels, perGroup, kernelSize], axes: [2, 1, 0] });
     this.bias = bias ? uninitialised([outChannels]) : null;
@@ -99,7 +105,7 @@ export class Conv1d extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const { stride, padding, dilation, groups } = this;
-    return conv1d(x, this.weight, this.bias, { stride, padding, dilation, groups });
+    const { stride, padding, dilation, groups, keepOutput } = this;
+    return conv1d(x, this.weight, this.bias, { stride, padding, dilation, groups, keepOutput });
   }
 }

@@ -21,6 +21,11 @@ export interface InitOptions {
   seed?: number | undefined;
   /** Path of the native addon; default: the variable SPIKELOOM_NATIVE. */
   native?: string | undefined;
+  /**
+   * Another build of the WebAssembly kernels in place of the one inside: `tsx scripts/build.ts relaxed` makes one with fused multiply-adds
+   * (relaxed SIMD), faster in dense products, whose last bits differ from machine to machine. SPIKELOOM_WASM, a path, forces it.
+   */
+  wasm?: Uint8Array | undefined;
   /** Instruction set of the native device; default: the best, but `amx` only when asked for. SPIKELOOM_ISA forces it. */
   isa?: string | undefined;
   /** Implementations to force where an operation has several. SPIKELOOM_IMPLEMENTATIONS forces them too. */
@@ -58,7 +63,7 @@ let generation = 0;
  * @throws SpikeloomError for an unknown device, a thread count that is no positive integer, or an addon that does not load.
  */
 export async function init(options: InitOptions = {}): Promise<EngineInfo> {
-  checkOptions("init", options, ["device", "threads", "seed", "native", "isa", "implementations", "matmulPrecision"]);
+  checkOptions("init", options, ["device", "threads", "seed", "native", "wasm", "isa", "implementations", "matmulPrecision"]);
   // A variable of the environment forces its option, and is what the message of a wrong value names.
   const setting = <K extends keyof InitOptions>(option: K, variable: string) => {
     const text = environment(variable)?.trim();
@@ -101,7 +106,7 @@ export async function init(options: InitOptions = {}): Promise<EngineInfo> {
     // It says nothing about this device, which is no reason to let a misspelt one pass.
     if (isa.value !== undefined && !INSTRUCTION_SETS.includes(isa.value))
       throw new SpikeloomError(`${isa.where}: unknown instruction set ${kindOf(isa.value)} (one of ${INSTRUCTION_SETS.join(", ")})`);
-    next = wanted === "reference" ? createReference() : await createWasm({ threads });
+    next = wanted === "reference" ? createReference() : await createWasm({ threads, ...otherKernels(options.wasm) });
   }
 
   current?.close();
@@ -112,6 +117,22 @@ export async function init(options: InitOptions = {}): Promise<EngineInfo> {
   rng = new Rng(seed);
   seedOfRun = seed;
   return engineInfo();
+}
+
+/** The WebAssembly kernels that the caller or SPIKELOOM_WASM gives, if any. */
+function otherKernels(given: unknown): { binary?: Uint8Array; where?: string } {
+  const path = environment("SPIKELOOM_WASM")?.trim();
+  const fs = path === undefined ? undefined : nodeBuiltin("node:fs");
+  if (path !== undefined && fs) {
+    try {
+      return { binary: fs.readFileSync(path), where: "SPIKELOOM_WASM" };
+    } catch (error) {
+      throw new SpikeloomError(`SPIKELOOM_WASM: cannot read ${path}: ${(error as Error).message}`);
+    }
+  }
+  if (given === undefined) return {};
+  if (!(given instanceof Uint8Array)) throw new SpikeloomError(`init: wasm must be the bytes of a binary, got ${kindOf(given)}`);
+  return { binary: given };
 }
 
 /** Device, instruction set, threads, seed and precision of products in use. */

@@ -4,6 +4,7 @@ interface NodeModules {
   "node:worker_threads": typeof import("node:worker_threads");
   "node:module": typeof import("node:module");
   "node:os": typeof import("node:os");
+  "node:fs": typeof import("node:fs");
 }
 
 /** A Node built-in module, or undefined outside Node. Never an import, so that bundlers for the browser see none. */

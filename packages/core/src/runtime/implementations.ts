@@ -97,7 +97,8 @@ export const TABLES_FROM: Readonly<Record<string, number>> = {
   avx2: 0.24,
   baseline: 0.36,
   neon: 0.47,
-  simd128: 0.47,
+  simd128: 0.36,
+  "relaxed-simd": 0.36,
 };
 
 /**

@@ -294,10 +294,11 @@ export const KERNELS = {
    */
   winograd_weights: { wt: P, u: P, ci: I, co: I },
   /**
-   * 3 x 3 convolution, stride 1, one group, no bias: x f32 [n, h, w, ci], u from winograd_weights, y [n, oh, ow, co]; zeros of `ph` rows
-   * above and `pw` columns before x, and as many as needed after it. Units: `winogradUnits(n, oh, ow)`.
+   * 3 x 3 convolution, stride 1, one group, no bias: x f32 [n, h, w, ci], u from winograd_weights, y [n, oh, ow, co] inside pixels of `ys`
+   * floats, from float `yo` of them on; zeros of `ph` rows above and `pw` columns before x, and as many as needed after it. Units:
+   * `winogradUnits(n, oh, ow)`.
    */
-  winograd_conv2d: { x: P, u: P, y: P, n: I, h: I, w: I, ci: I, oh: I, ow: I, co: I, ph: I, pw: I },
+  winograd_conv2d: { x: P, u: P, y: P, n: I, h: I, w: I, ci: I, oh: I, ow: I, co: I, ph: I, pw: I, ys: I, yo: I },
   /** Depth-wise: ci = co = channels, wt [kh, kw, c]. Units: n * oh. */
   dwconv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW },
   /** Input gradient of dwconv2d: gx from gy and wt. Units: n * h. */
@@ -578,6 +579,12 @@ export function productUnits(batch: number, m: number, n: number): number {
 
 /** Floats of the weights that `winograd_weights` writes: 36 points, columns in panels. */
 export const winogradSize = (ci: number, co: number): number => 36 * ci * Math.ceil(co / 32) * 32;
+
+/**
+ * Columns whose transformed weights are in memory at one time. More channels in than one step of depth have the input transformed for every 128
+ * columns in any case; below, all columns share one transform.
+ */
+export const winogradColumns = (ci: number, co: number): number => (ci > 256 ? Math.min(co, 128) : co);
 
 /** Units of `winograd_conv2d`: 12 tiles of 4 x 4 outputs. */
 export const winogradUnits = (n: number, oh: number, ow: number): number => Math.ceil((n * Math.ceil(oh / 4) * Math.ceil(ow / 4)) / 12);

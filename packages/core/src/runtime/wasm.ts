@@ -8,7 +8,7 @@ import { ARGUMENT_SLOTS, CompiledDevice } from "./compiled.ts";
 import { SpikeloomError } from "./error.ts";
 import { WASM_DEFLATED } from "./generated/wasm-binary.ts";
 import { nodeBuiltin } from "./host.ts";
-import { SCRATCH_BYTES } from "./kernel-table.ts";
+import { kernelTableHash, SCRATCH_BYTES } from "./kernel-table.ts";
 
 const PAGE = 65536;
 const STACK_BYTES = 65536;
@@ -20,6 +20,8 @@ interface Exports {
   run(kernel: number, args: number, tiles: number, threads: number, scratch: number): void;
   worker(scratch: number): void;
   stop(): void;
+  table_hash(): number;
+  relaxed(): number;
   __stack_pointer: WebAssembly.Global;
   __heap_base: WebAssembly.Global;
 }
@@ -38,14 +40,39 @@ interface Stoppable {
 export interface WasmOptions {
   /** Threads, the caller's own included. Ignored (1) where memory cannot be shared or no worker may be started. */
   threads: number;
+  /** Another build of the kernels (one with relaxed instructions) in place of the one inside the bundle. */
+  binary?: Uint8Array | undefined;
+  /** What gave it, for messages: `init` or SPIKELOOM_WASM. */
+  where?: string | undefined;
 }
 
-export async function createWasm({ threads }: WasmOptions): Promise<WasmDevice> {
+/** @throws SpikeloomError where the host has no WebAssembly or too little memory, or `binary` is no build of these kernels */
+export async function createWasm({ threads, binary: given, where = "init" }: WasmOptions): Promise<WasmDevice> {
   if (typeof WebAssembly !== "object") throw new SpikeloomError('this host has no WebAssembly: use device: "reference"');
-  const binary = await inflate(decodeBase64(WASM_DEFLATED));
+  if (given) checkBinary(given, where);
+  const binary = given ?? (await inflate(decodeBase64(WASM_DEFLATED)));
   const memory = threads > 1 && (await workersStart()) ? sharedMemory() : undefined;
   if (memory) return new WasmDevice(await compile(binary), memory, threads);
   return new WasmDevice(await compile(unshare(binary)), newMemory(false), 1);
+}
+
+/** Refuse a binary of other kernels before it gets a memory: it would read arguments of one meaning with another. */
+function checkBinary(binary: Uint8Array, where: string): void {
+  const build = "build it with `tsx scripts/build.ts relaxed` in a clone of the same version, or leave it out";
+  if (!WebAssembly.validate(binary as Uint8Array<ArrayBuffer>))
+    throw new SpikeloomError(
+      `${where}: the WebAssembly kernels (${binary.length} bytes) are no module that this host can run: it lacks relaxed SIMD (Node has it from version 22 on), or they are damaged; ${build}`,
+    );
+  const module = new WebAssembly.Module(unshare(binary) as Uint8Array<ArrayBuffer>);
+  let hash: number | undefined;
+  try {
+    const instance = new WebAssembly.Instance(module, { env: { memory: newMemory(false) } });
+    hash = (instance.exports as unknown as Partial<Exports>).table_hash?.();
+  } catch {
+    // A module that wants other imports is not ours either.
+  }
+  if (hash === undefined || hash >>> 0 !== kernelTableHash())
+    throw new SpikeloomError(`${where}: the WebAssembly kernels were built for another version of spikeloom; ${build}`);
 }
 
 async function compile(binary: Uint8Array): Promise<WebAssembly.Module> {
@@ -60,7 +87,7 @@ async function compile(binary: Uint8Array): Promise<WebAssembly.Module> {
 
 class WasmDevice extends CompiledDevice {
   readonly name = "wasm";
-  readonly isa = "simd128";
+  readonly isa: string;
   readonly threads: number;
   private readonly memoryObject: WebAssembly.Memory;
   private readonly exports: Exports;
@@ -74,6 +101,7 @@ class WasmDevice extends CompiledDevice {
     this.memoryObject = memory;
     this.threads = threads;
     this.exports = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Exports;
+    this.isa = this.exports.relaxed() ? "relaxed-simd" : "simd128";
     this.end = memory.buffer.byteLength;
     // Before the heap: the argument block, then scratch and stack of every thread.
     const base = align((this.exports.__heap_base.value as number) >>> 0);
@@ -216,9 +244,11 @@ function startWorker(data: {
 function unshare(binary: Uint8Array): Uint8Array {
   // "\x03env" "\x06memory", kind 2 (memory), limits 3 (shared, with a maximum) -> 1 (with a maximum).
   const pattern = [3, 0x65, 0x6e, 0x76, 6, 0x6d, 0x65, 0x6d, 0x6f, 0x72, 0x79, 2, 3];
-  const copy = binary.slice();
+  // Not slice: that of a Node Buffer is a view of the same memory.
+  const copy = new Uint8Array(binary);
   const at = copy.findIndex((_, i) => pattern.every((byte, j) => copy[i + j] === byte));
-  if (at < 0) throw new Error("internal: the WebAssembly binary imports no shared memory");
+  if (at < 0)
+    throw new SpikeloomError("the WebAssembly kernels import no shared memory as those of spikeloom do: they are no build of them");
   copy[at + pattern.length - 1] = 1;
   return copy;
 }

@@ -1,6 +1,6 @@
 /**
  * Lazy values, not made yet. `Affine`: `x * scale + shift` along the last axis, plus a shortcut where there is one. `Repeated`: the same at
- * every time step.
+ * every time step. `Product`: a product of spikes, which backward makes again.
  *
  * Batch norm gives an `Affine` in place of a value; a neuron that comes next works it out on the fly. And what the tape has to save it saves
  * so where it can: `x` is saved for the norm's own gradient in any case, so that neither a normalised value nor the sum of
@@ -8,14 +8,17 @@
  */
 import type { Storage } from "../runtime/device.ts";
 import { tilesFor } from "../runtime/device.ts";
-import { device } from "../runtime/engine.ts";
+import { device, release, retain } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { ELEMENT } from "../runtime/kernel-table.ts";
 import { keep } from "./scope.ts";
 import { type Shape, sameShape, show, sizeOf } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** Most shortcuts in a row that are made again, each from the one before; the next is saved as it is. */
+/**
+ * Most shortcuts in a row that are made again, each from the one before; the next is saved as it is. One onto a product that is itself made again
+ * counts as two: all of a row are in memory at one time in backward.
+ */
 const LONGEST = 4;
 
 export interface AffineParts {
@@ -34,7 +37,7 @@ export interface AffineParts {
 export class Affine {
   readonly shape: Shape;
   readonly parts: AffineParts;
-  /** Shortcuts in a row that are made. */
+  /** Shortcuts in a row that are made, as they count. */
   readonly length: number;
   private readonly versions: readonly number[];
   private owners = 1;
@@ -42,7 +45,7 @@ export class Affine {
   constructor(shape: Shape, parts: AffineParts) {
     this.shape = shape;
     this.parts = parts;
-    this.length = parts.plus === null ? 0 : 1 + (parts.plus instanceof Affine ? parts.plus.length : 0);
+    this.length = parts.plus === null ? 0 : (parts.x.product ? 2 : 1) + (parts.plus instanceof Affine ? parts.plus.length : 0);
     this.versions = this.tensors().map((t) => t.version);
   }
 
@@ -65,6 +68,24 @@ export class Affine {
     if (--this.owners > 0) return;
     for (const t of this.tensors()) t.dispose();
     if (this.parts.plus instanceof Affine) this.parts.plus.release();
+  }
+
+  /** For the tape, and its own: products in it are made again, and take no memory until then. */
+  saved(): Affine {
+    const { x, scale, shift, mean, rstd, plus } = this.parts;
+    const below = plus instanceof Affine ? plus.saved() : null;
+    if (!x.product && below === plus) {
+      below?.release();
+      return this.retain();
+    }
+    return new Affine(this.shape, {
+      x: keep(x.saved()),
+      scale: handle(scale),
+      shift: handle(shift),
+      mean: mean && handle(mean),
+      rstd: rstd && handle(rstd),
+      plus: below ?? (plus && keep((plus as Tensor).saved())),
+    });
   }
 
   /** Is a part no longer what it was? */
@@ -115,7 +136,14 @@ export class Affine {
     const { x, scale, shift } = this.parts;
     const from = other.affine;
     const plus = from && from.length < LONGEST ? from.retain() : handle(other);
-    return new Affine(this.shape, { x: handle(x), scale: handle(scale), shift: handle(shift), mean: null, rstd: null, plus });
+    return new Affine(this.shape, {
+      x: keep(x.product ? x.handle() : x.alias()),
+      scale: handle(scale),
+      shift: handle(shift),
+      mean: null,
+      rstd: null,
+      plus,
+    });
   }
 }
 
@@ -166,9 +194,51 @@ export class Repeated {
   }
 }
 
+/**
+ * What a layer gave for spikes, to be made again from them in backward rather than kept: the spikes are, as bits, in any case. All that
+ * ask for it share one value, which lasts until the last of them is done.
+ */
+export class Product {
+  readonly shape: Shape;
+  private readonly operands: readonly Tensor[];
+  private readonly versions: readonly number[];
+  private readonly compute: (operands: readonly Tensor[]) => Storage;
+  private value: Storage | null = null;
+  private owners = 1;
+
+  /** @param compute gives new memory; the same to the last bit each time */
+  constructor(shape: Shape, operands: readonly Tensor[], compute: (operands: readonly Tensor[]) => Storage) {
+    this.shape = shape;
+    this.operands = operands.map(handle);
+    this.versions = operands.map((t) => t.version);
+    this.compute = compute;
+  }
+
+  retain(): this {
+    this.owners++;
+    return this;
+  }
+
+  release(): void {
+    if (--this.owners > 0) return;
+    for (const t of this.operands) t.dispose();
+    if (this.value) release(this.value);
+  }
+
+  get stale(): boolean {
+    return this.operands.some((t, i) => t.version !== this.versions[i]);
+  }
+
+  /** The value, of which the caller is one more owner. */
+  make(): Storage {
+    this.value ??= this.compute(this.operands);
+    return retain(this.value);
+  }
+}
+
 const handle = (t: Tensor): Tensor => keep(t.alias());
 
-export type Lazy = Affine | Repeated;
+export type Lazy = Affine | Repeated | Product;
 
 /** @param trained is a backward to come? @throws SpikeloomError when what the value follows from was changed in place since */
 export function expectFresh(lazy: Lazy, trained: boolean): void {

@@ -9,7 +9,7 @@ import { checkFunction, checkOptions, kindOf } from "../runtime/check.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { Affine, expectFresh, type Lazy } from "./lazy.ts";
+import { expectFresh, type Lazy, Repeated } from "./lazy.ts";
 import { adopt, detachedScope, keep, scope } from "./scope.ts";
 import { expectList, type Shape, sameShape, show, wrong } from "./shape.ts";
 import { empty, expectTensor, full, Tensor, youngest } from "./tensor.ts";
@@ -33,11 +33,11 @@ export class Context {
     return this.needs.some(Boolean);
   }
 
-  /** Keep tensors for backward: their memory is shared, not copied, or they are made again where that is cheap (`Affine`). */
+  /** Keep tensors for backward: their memory is shared, not copied, or they are made again where that is cheap (see Lazy). */
   save(...tensors: Tensor[]): void {
     if (!this.recording) return;
     for (const t of tensors) {
-      const kept = t.affine?.retain() ?? t.repeated?.again() ?? keep(t.alias());
+      const kept = t.affine?.saved() ?? t.repeated?.again() ?? t.product?.retain() ?? keep(t.alias());
       this.kept.push(kept);
       this.versions.push(kept instanceof Tensor ? kept.version : 0);
     }
@@ -53,7 +53,7 @@ export class Context {
     const t = this.kept[i] as Tensor | Lazy;
     if (!(t instanceof Tensor)) {
       expectFresh(t, true);
-      return new Tensor(t.shape, "f32", null, null, t instanceof Affine ? t.retain() : t.again());
+      return new Tensor(t.shape, "f32", null, null, t instanceof Repeated ? t.again() : t.retain());
     }
     if (t.version !== this.versions[i])
       throw new SpikeloomError(

@@ -13,7 +13,7 @@ import type { ElementType, Storage, TypedArray } from "../runtime/device.ts";
 import { tilesFor } from "../runtime/device.ts";
 import { device, engineGeneration, release, retain } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
-import { Affine, expectFresh, type Lazy, Repeated } from "./lazy.ts";
+import { Affine, expectFresh, type Lazy, Product, Repeated } from "./lazy.ts";
 import type { TensorMethods } from "./methods.ts";
 import { track } from "./scope.ts";
 import { expectList, type Shape, show, sizeOf, wrong } from "./shape.ts";
@@ -135,6 +135,11 @@ export class Tensor {
     return this.gone || this.stored || !(this.lazy instanceof Repeated) ? null : this.fresh(this.lazy);
   }
 
+  /** How backward makes the value again, where it is not to be kept. For ops only. @internal */
+  get product(): Product | null {
+    return this.gone || this.version || !(this.lazy instanceof Product) || this.lazy.stale ? null : this.lazy;
+  }
+
   private fresh<L extends Lazy>(lazy: L): L {
     expectFresh(lazy, this.node !== null);
     return lazy;
@@ -159,8 +164,15 @@ export class Tensor {
 
   /** As `alias`, but what is not made yet stays so, under a shape of as many channels. For ops only. @internal */
   handle(shape: Shape = this.shape): Tensor {
-    const { affine } = this;
+    const { affine, product } = this;
+    if (product && shape === this.shape) return new Tensor(shape, "f32", this.stored && retain(this.stored), null, product.retain());
     return affine ? new Tensor(shape, "f32", this.stored && retain(this.stored), null, affine.reshaped(shape)) : this.alias(shape);
+  }
+
+  /** As `alias`, but a product that backward makes again is not kept in memory. For ops only. @internal */
+  saved(): Tensor {
+    const { product } = this;
+    return product ? new Tensor(this.shape, "f32", null, null, product.retain()) : this.alias();
   }
 
   /** Give the memory back (when no other handle shares it). Twice is no error. */

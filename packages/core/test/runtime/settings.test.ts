@@ -42,6 +42,18 @@ describe("variables of the environment", () => {
     expect(engineInfo()).toMatchObject({ device: "reference", seed: 5 });
   });
 
+  it("SPIKELOOM_WASM must be a file of these very kernels, and so must init's bytes", async () => {
+    vi.stubEnv("SPIKELOOM_WASM", "no-such.wasm");
+    expect(await fails({ device: "wasm" })).toMatch(/^SPIKELOOM_WASM: cannot read no-such.wasm: .*ENOENT/);
+    vi.stubEnv("SPIKELOOM_WASM", "package.json");
+    expect(await fails({ device: "wasm" })).toMatch(/^SPIKELOOM_WASM: the WebAssembly kernels .* are no module.*relaxed/);
+    vi.stubEnv("SPIKELOOM_WASM", "");
+    expect(await fails({ device: "wasm", wasm: "relaxed.wasm" as never })).toMatch(
+      /^init: wasm must be the bytes of a binary, got "relaxed.wasm"/,
+    );
+    expect(await fails({ device: "wasm", wasm: Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0) })).toMatch(/no build of them/);
+  });
+
   it.skipIf(!existsSync(ADDON))("SPIKELOOM_ISA must be one that the addon has", async () => {
     vi.stubEnv("SPIKELOOM_ISA", "foo");
     expect(await fails({ device: "native", native: ADDON })).toMatch(
@@ -52,7 +64,7 @@ describe("variables of the environment", () => {
   });
 
   it("that are empty are none; spaces around a value are no part of it", async () => {
-    for (const name of ["DEVICE", "THREADS", "ISA", "IMPLEMENTATIONS", "MATMUL_PRECISION"]) vi.stubEnv(`SPIKELOOM_${name}`, "");
+    for (const name of ["DEVICE", "THREADS", "ISA", "WASM", "IMPLEMENTATIONS", "MATMUL_PRECISION"]) vi.stubEnv(`SPIKELOOM_${name}`, "");
     expect(await init({ device: "wasm", threads: 1 })).toMatchObject({ device: "wasm", threads: 1 });
     vi.stubEnv("SPIKELOOM_DEVICE", " reference ");
     expect((await init({ device: "wasm", threads: 1 })).device).toBe("reference");

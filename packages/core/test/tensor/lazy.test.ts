@@ -4,6 +4,7 @@ import { inTurn, Module, Sequential } from "../../src/nn/index.ts";
 import { device } from "../../src/runtime/engine.ts";
 import { LIF } from "../../src/spiking/index.ts";
 import { checkpoint } from "../../src/tensor/checkpoint.ts";
+import { conv2d } from "../../src/tensor/ops/conv.ts";
 import { add, clone } from "../../src/tensor/ops/elementwise.ts";
 import { reshape } from "../../src/tensor/ops/layout.ts";
 import { matmul } from "../../src/tensor/ops/matmul.ts";
@@ -80,6 +81,48 @@ describe.each(compiledDevices())("on %s", (name) => {
     const plain = train(3, (t) => t);
     const again = train(3, (t) => t, checkpoint);
     expect(again.gradients).toEqual(plain.gradients);
+  });
+
+  /** Three residual blocks of neuron, convolution and norm, twice each; gradients, bytes that wait for backward, and convolutions run. */
+  function convolutions(keepOutput: boolean, changed?: (weight: Tensor) => void) {
+    const shape = [2, 2, 6, 5, 8];
+    const weights = [0, 1, 2, 3, 4, 5].map((i) => parameter(draw([3, 3, 8, 8], i + 1, -0.5, 0.5)));
+    const x = parameter(draw(shape, 100, -1, 2));
+    const branch = (h: Tensor, weight: Tensor) =>
+      batchNorm(conv2d(neuron().forward(h), weight, null, { padding: 1, keepOutput }), null, null, null, null, { training: true });
+    const before = device().memory().used;
+    const y = scope(() => {
+      let h = x;
+      for (const i of [0, 2, 4]) h = add(branch(branch(h, weights[i] as Tensor), weights[i + 1] as Tensor), h);
+      return neuron().forward(h);
+    });
+    const waiting = device().memory().used - before;
+    const leaves = [x, ...weights];
+    try {
+      changed?.(weights[0] as Tensor);
+      // Twice: what was made for the first backward serves the second.
+      backward(y, { gradient: draw(shape, 101), retainGraph: true });
+      backward(y, { gradient: draw(shape, 101) });
+      return { waiting, bytes: x.size * 4, gradients: leaves.map((t) => [...(t.grad as Tensor).dataSync()]) };
+    } finally {
+      for (const t of [y, ...leaves]) t.dispose();
+    }
+  }
+
+  it("a convolution's output that is not kept is made again from its spikes, with the same bits, and freed", () => {
+    const { used } = device().memory();
+    const [kept, again] = scope(() => [convolutions(true), convolutions(false)]);
+    expect(again.gradients).toEqual(kept.gradients);
+    // All six, but the third sum in a row then waits itself.
+    expect(kept.waiting - again.waiting).toBe(5 * kept.bytes);
+    expect(device().memory().used).toBe(used);
+  });
+
+  it("... and refused once the weight is another", () => {
+    const { used } = device().memory();
+    const run = () => scope(() => convolutions(false, (weight) => weight.set(weight.dataSync())));
+    expect(run).toThrow("changed in place");
+    expect(device().memory().used).toBe(used);
   });
 
   it("a gradient is written over only where nobody else holds what is overwritten", () =>

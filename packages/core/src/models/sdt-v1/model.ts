@@ -210,7 +210,8 @@ export class SpikingMLP extends Module {
     super();
     this.residual = hidden === dim;
     this.name = `MS_MLP_Conv${layer}`;
-    this.fc1_conv = conv(dim, hidden, 1);
+    // The largest output of a block, and by far the cheapest to make again.
+    this.fc1_conv = conv(dim, hidden, 1, { keepOutput: false });
     this.fc1_bn = new BatchNorm2d(hidden);
     this.fc1_lif = neuron(spikeMode);
     this.fc2_conv = conv(hidden, dim, 1);

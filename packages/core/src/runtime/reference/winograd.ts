@@ -56,7 +56,7 @@ export const winograd = {
       }
   },
 
-  winograd_conv2d({ x, u, y, n, h, w, ci, oh, ow, co, ph, pw }: ReferenceArgs<"winograd_conv2d">): void {
+  winograd_conv2d({ x, u, y, n, h, w, ci, oh, ow, co, ph, pw, ys, yo }: ReferenceArgs<"winograd_conv2d">): void {
     for (let image = 0; image < n; image++)
       for (let top = 0; top < oh; top += 4)
         for (let left = 0; left < ow; left += 4) {
@@ -72,7 +72,7 @@ export const winograd = {
             const sums = square(6, (r, c) => v.reduce((sum, d, k) => sum + d[r]![c]! * u[weightAt(r * 6 + c, k, j, ci, co)]!, 0));
             const out = both(AT, sums);
             for (let r = 0; r < Math.min(4, oh - top); r++)
-              for (let c = 0; c < Math.min(4, ow - left); c++) y[((image * oh + top + r) * ow + left + c) * co + j] = out[r]![c]!;
+              for (let c = 0; c < Math.min(4, ow - left); c++) y[((image * oh + top + r) * ow + left + c) * ys + yo + j] = out[r]![c]!;
           }
         }
   },

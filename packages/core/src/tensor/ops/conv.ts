@@ -3,14 +3,15 @@
  * whose cost follows the number of spikes; with groups, or a window row too long for those kernels (CONV_LIMITS), they are unpacked.
  */
 import { checkOptions, kindOf } from "../../runtime/check.ts";
-import { device } from "../../runtime/engine.ts";
+import { device, retain } from "../../runtime/engine.ts";
 import { implementation, implementationForced } from "../../runtime/implementations.ts";
-import { CONV_LIMITS, productUnits, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
+import { CONV_LIMITS, productUnits, winogradColumns, winogradSize, winogradUnits } from "../../runtime/kernel-table.ts";
 import { denseTerms, tilesOfTerms } from "../../runtime/tiles.ts";
+import { Product } from "../lazy.ts";
 import { scope } from "../scope.ts";
 import { expectShape, type Shape, show, sizeOf, stridesOf, wrong } from "../shape.ts";
 import { apply, type OpDefinition } from "../tape.ts";
-import { empty, type Tensor, zeros } from "../tensor.ts";
+import { empty, Tensor, zeros } from "../tensor.ts";
 import { dense, expectDType, expectFloat, run, spikeWeightGradient, sumRows, tilesFor } from "./common.ts";
 import { once } from "./layout.ts";
 import { spikeProduct } from "./spike-product.ts";
@@ -20,6 +21,7 @@ import { expectWindows, imageSizes, type Pair, pair, type Window, windowCount } 
 interface Settings {
   window: Window;
   groups: number;
+  keepOutput: boolean;
   /** Shapes of x and y. */
   input: Shape;
   output: Shape;
@@ -45,6 +47,10 @@ function fitsWinograd(g: Window): boolean {
 /** `terms` of one group's dense convolution of `ci` to `co` channels, or of its input gradient. */
 const convTerms = (g: Window, ci: number, co: number): number => denseTerms(device().isa, g.n * g.oh * g.ow, ci, co);
 
+/** Tiles of a dense convolution: each copies the weights for itself, which fewer than a few hundred pixels do not pay for. */
+const denseTiles = (units: number, cost: number, pixels: number): number =>
+  Math.min(tilesFor(units, cost), Math.max(16, Math.ceil(pixels / 256)));
+
 /** One group's part of the weight, or the whole when there is one group. */
 function groupWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
   if (groups === 1) return weight;
@@ -55,13 +61,16 @@ function groupWeight(weight: Tensor, g: Window, groups: number, group: number): 
   return part;
 }
 
-/** One group's weight with its window turned by 180 degrees and in and out exchanged: the weight of the input gradient. */
-function turnedWeight(weight: Tensor, g: Window, groups: number, group: number): Tensor {
-  const [ci, co] = [g.ci / groups, g.co / groups];
-  const row = g.kw * ci * g.co;
-  const turned = empty([g.kh, g.kw, co, ci]);
-  const last = (g.kh * g.kw - 1) * ci * g.co;
-  copyStrided("conv2d", turned.shape, at(weight, [-row, -ci * g.co, 1, g.co], last + group * co), at(turned, stridesOf(turned.shape)));
+/**
+ * One group's weight with its window turned by 180 degrees and in and out exchanged, the weight of the input gradient: of all the group's input
+ * channels, or of `count` from `first` on.
+ */
+function turnedWeight(weight: Tensor, g: Window, groups: number, group: number, first = 0, count = g.ci / groups): Tensor {
+  const co = g.co / groups;
+  const tap = (g.ci / groups) * g.co;
+  const turned = empty([g.kh, g.kw, co, count]);
+  const last = (g.kh * g.kw - 1) * tap + first * g.co + group * co;
+  copyStrided("conv2d", turned.shape, at(weight, [-g.kw * tap, -tap, 1, g.co], last), at(turned, stridesOf(turned.shape)));
   return turned;
 }
 
@@ -87,7 +96,17 @@ const convolution: OpDefinition<Settings> = {
       copyStrided("conv2d", [g.n * g.oh * g.ow, g.co], at(start, [0, 1]), at(y, [g.co, 1]));
       return y;
     }
-    if (x.dtype === "spikes" && groups === 1 && spikeProduct(x, weight, bias ?? null, y, g)) return y;
+    if (x.dtype === "spikes" && groups === 1 && spikeProduct(x, weight, bias ?? null, y, g)) {
+      if (settings.keepOutput || !ctx.recording) return y;
+      const again = new Product(settings.output, bias ? [x, weight, bias] : [x, weight], ([x, weight, bias]) =>
+        scope(() => {
+          const y = empty(settings.output);
+          spikeProduct(x as Tensor, weight as Tensor, bias ?? null, y, g);
+          return retain(y.storage);
+        }),
+      );
+      return new Tensor(settings.output, "f32", retain(y.storage), null, again);
+    }
     if (isDepthwise(settings)) {
       const args = { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...g };
       const tiles = tilesFor(g.n * g.oh, rowCost(g, groups));
@@ -96,7 +115,7 @@ const convolution: OpDefinition<Settings> = {
       return y;
     }
     const values = dense("conv2d", x).storage;
-    const tiles = tilesFor(g.n * g.oh, rowCost(g, groups) / groups);
+    const tiles = denseTiles(g.n * g.oh, rowCost(g, groups) / groups, g.n * g.oh * g.ow);
     const [ci, co] = [g.ci / groups, g.co / groups];
     for (let group = 0; group < groups; group++) {
       const wt = groupWeight(weight, g, groups, group);
@@ -131,12 +150,17 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
     return gx;
   }
   if (groups === 1 && fitsWinograd(g) && implementation("convGradInput") === "winograd") {
-    const back = { n: g.n, h: g.oh, w: g.ow, ci: g.co, oh: g.h, ow: g.w, co: g.ci, ph: 2 - g.ph, pw: 2 - g.pw };
-    const u = empty([winogradSize(back.ci, back.co)]);
-    const wt = turnedWeight(weight, g, 1, 0);
-    run("winograd_weights", { wt: wt.storage, u: u.storage, ci: back.ci, co: back.co }, tilesFor(back.ci, 16 * back.co));
+    const back = { n: g.n, h: g.oh, w: g.ow, ci: g.co, oh: g.h, ow: g.w, ph: 2 - g.ph, pw: 2 - g.pw, ys: g.ci };
     const units = winogradUnits(g.n, g.h, g.w);
-    run("winograd_conv2d", { x: gy.storage, u: u.storage, y: gx.storage, ...back }, tilesFor(units, 54 * back.ci * back.co));
+    const most = winogradColumns(g.co, g.ci);
+    for (let yo = 0; yo < g.ci; yo += most)
+      scope(() => {
+        const co = Math.min(most, g.ci - yo);
+        const u = empty([winogradSize(g.co, co)]);
+        const wt = turnedWeight(weight, g, 1, 0, yo, co);
+        run("winograd_weights", { wt: wt.storage, u: u.storage, ci: g.co, co }, tilesFor(g.co, 16 * co));
+        run("winograd_conv2d", { x: gy.storage, u: u.storage, y: gx.storage, ...back, co, yo }, tilesFor(units, 54 * g.co * co));
+      });
     return gx;
   }
   // The transposed convolution: an ordinary one over gy, between whose rows lie stride - 1 rows of zeros.
@@ -148,7 +172,7 @@ function inputGradient(gy: Tensor, weight: Tensor, settings: Settings): Tensor {
     run(
       "conv2d",
       { x: gy.storage, wt: wt.storage, bias: null, y: gx.storage, ...back, ...edges, ...pixels },
-      tilesOfTerms(tilesFor(g.n * g.h, cost / groups), g.n * g.h * g.w, pixels.terms),
+      tilesOfTerms(denseTiles(g.n * g.h, cost / groups, g.n * g.h * g.w), g.n * g.h * g.w, pixels.terms),
     );
   }
   return gx;
@@ -182,6 +206,8 @@ function weightGradient(x: Tensor, gy: Tensor, shape: Shape, settings: Settings)
   return gw;
 }
 
+const OPTIONS = ["stride", "padding", "dilation", "groups", "keepOutput"] as const;
+
 /** Settings of a convolution. */
 export interface Conv2dOptions {
   /** Default 1. */
@@ -192,6 +218,11 @@ export interface Conv2dOptions {
   dilation?: Pair | undefined;
   /** Channels in and out are cut into so many groups that do not see each other. Default 1. */
   groups?: number | undefined;
+  /**
+   * Keep the output for backward (default true), or, of spikes and one group, make it again there from the spikes, to the same bits: the product
+   * runs a second time, and its output takes no memory in between where only batch norms, neurons and residual sums of both read it.
+   */
+  keepOutput?: boolean | undefined;
 }
 
 /** As `Conv2dOptions`, along one axis. */
@@ -200,6 +231,7 @@ export interface Conv1dOptions {
   padding?: number | "same" | undefined;
   dilation?: number | undefined;
   groups?: number | undefined;
+  keepOutput?: boolean | undefined;
 }
 
 /**
@@ -216,7 +248,7 @@ export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   const op = "conv2d";
   expectFloat(op, "x", x);
   expectDType(op, "weight", weight, "f32");
-  checkOptions(op, options, ["stride", "padding", "dilation", "groups"]);
+  checkOptions(op, options, OPTIONS);
   const still = once(x, 3, (image) => conv2d(image, weight, bias, options));
   if (still) return still;
   const { leading, n, h, w, c: ci } = imageSizes(op, x.shape);
@@ -238,21 +270,21 @@ export function conv1d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   const op = "conv1d";
   expectFloat(op, "x", x);
   expectDType(op, "weight", weight, "f32");
-  checkOptions(op, options, ["stride", "padding", "dilation", "groups"]);
+  checkOptions(op, options, OPTIONS);
   const still = once(x, 2, (line) => conv1d(line, weight, bias, options));
   if (still) return still;
   if (x.rank < 2) wrong(op, "x", "of shape [..., L, Cin]", show(x.shape));
   if (weight.rank !== 3) wrong(op, "weight", "of shape [k, Cin / groups, Cout]", show(weight.shape));
   const leading = x.shape.slice(0, -2);
   const [w, ci] = x.shape.slice(-2) as [number, number];
-  const { stride = 1, padding = 0, dilation = 1, groups } = options;
+  const { stride = 1, padding = 0, dilation = 1, groups, keepOutput } = options;
   return convolve(
     op,
     x,
     weight,
     bias,
     { n: sizeOf(leading), h: 1, w, ci, kh: 1, kw: weight.shape[0] as number },
-    { stride: [1, stride], padding: padding === "same" ? padding : [0, padding], dilation: [1, dilation], groups },
+    { stride: [1, stride], padding: padding === "same" ? padding : [0, padding], dilation: [1, dilation], groups, keepOutput },
     (_, ow, co) => [...leading, ow, co],
   );
 }
@@ -267,7 +299,8 @@ function convolve(
   outputShape: (oh: number, ow: number, co: number) => Shape,
 ): Tensor {
   const { h, w, ci, kh, kw } = sizes;
-  const { groups = 1 } = options;
+  const { groups = 1, keepOutput = true } = options;
+  if (typeof keepOutput !== "boolean") wrong(op, "keepOutput", "true or false", kindOf(keepOutput));
   const co = weight.shape[weight.rank - 1] as number;
   const perGroup = weight.shape[weight.rank - 2] as number;
   if (kh * kw < 1 || kh * kw > CONV_LIMITS.taps)
@@ -294,5 +327,11 @@ function convolve(
   const ow = same ? w : windowCount(w, { kernel: kw, stride: sw, padding: pw, dilation: dw });
   expectWindows(op, x.shape, { oh, ow }, [kh, kw], [ph, pw]);
   const window = { ...sizes, oh, ow, co, sh, sw, ph, pw, dh, dw };
-  return apply(convolution, bias ? [x, weight, bias] : [x, weight], { window, groups, input: x.shape, output: outputShape(oh, ow, co) });
+  return apply(convolution, bias ? [x, weight, bias] : [x, weight], {
+    window,
+    groups,
+    keepOutput,
+    input: x.shape,
+    output: outputShape(oh, ow, co),
+  });
 }

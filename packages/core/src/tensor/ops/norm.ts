@@ -65,7 +65,7 @@ const batchNormalisation: OpDefinition<BatchNormSettings> = {
       run("bn_coefficients", { partial: partial.storage, chunks: 1, c, rows: 1, copies: 1, ...weights, eps, ...none, ...results }, 1);
     }
     ctx.save(input, mean, rstd, ...(gamma ? [gamma] : []));
-    const parts = { x: x.alias(), scale, shift, mean, rstd };
+    const parts = { x: x.product ? x.handle() : x.alias(), scale, shift, mean, rstd };
     for (const part of Object.values(parts)) keep(part);
     return new Tensor(input.shape, "f32", null, null, new Affine(input.shape, { ...parts, plus: null }));
   },

@@ -339,10 +339,13 @@ const cases: Cases<KernelName> = {
     const [h, w] = [Math.max(1, oh + 2 - ph - d.int(0, 2)), Math.max(1, ow + 2 - pw - d.int(0, 2))];
     const u = new Float64Array(winogradSize(ci, co));
     referenceKernels.winograd_weights({ wt: d.floats(9 * ci * co, -1, 1), u, ci, co });
-    const buffers = { x: d.floats(n * h * w * ci), u: u.map(Math.fround), y: unwritten(n * oh * ow * co) };
+    // Inside wider pixels, or alone.
+    const yo = d.bool() ? 0 : d.int(1, 40);
+    const ys = co + yo + d.int(0, 9);
+    const buffers = { x: d.floats(n * h * w * ci), u: u.map(Math.fround), y: unwritten(n * oh * ow * ys) };
     // The transforms go through numbers larger than the result's.
     const { rtol, atol } = summed(9 * ci);
-    return { args: { ...buffers, n, h, w, ci, oh, ow, co, ph, pw }, rtol, atol: 4 * atol };
+    return { args: { ...buffers, n, h, w, ci, oh, ow, co, ph, pw, ys, yo }, rtol, atol: 4 * atol };
   },
   dwconv2d: (d) => {
     const { ih: _ih, iw: _iw, ...g } = d.window({ sameChannels: true, limit: 40_000 });
