@@ -27,8 +27,7 @@ const kindOf = ({ system, kind }: Fixture) => models.findSystem(system).official
  * Gradients that are zero in exact arithmetic: of a convolution's bias before a norm by the batch's statistics, and of a norm's bias before another
  * norm (nearly of its weight too, where nothing is between them).
  */
-const BEFORE_NORM =
-  /((encode_conv|fc[12]_conv|conv[12]\.0\.0)\.bias|(^|\.)conv1\.1\.bias|_conv\.0\.conv2\.1\.(bias|weight))$/;
+const BEFORE_NORM = /((encode_conv|fc[12]_conv|conv[12]\.0\.0)\.bias|(^|\.)conv1\.1\.bias|_conv\.0\.conv2\.1\.(bias|weight))$/;
 
 export function integerNetworkChecks(fixture: Fixture, double: boolean): Check[] {
   if (fixture.models) return shapesOnly(fixture);

@@ -177,7 +177,8 @@ function maeForward(fixture: Fixture, kind: models.OfficialKind, model: models.s
   });
   const expected = (double ? fixture.loss_f64 : fixture.loss) as number;
   checks.push(lossCheck(outputs.get("loss")?.data[0] as number, expected, double ? 1e-9 : 1e-5));
-  for (const [name, tap] of Object.entries((fixture.taps ?? {}) as Record<string, Tap>)) checks.push(...tapChecks(name, taps.get(name), tap));
+  for (const [name, tap] of Object.entries((fixture.taps ?? {}) as Record<string, Tap>))
+    checks.push(...tapChecks(name, taps.get(name), tap));
   checks.push(holds("neuron evaluations", ties.neurons === fixture.neuron_evaluations, `${ties.neurons}`));
   checks.push(holds("exact ties", ties.ties === fixture.exact_rounding_ties, `${ties.ties}`));
   for (const [name, stored] of Object.entries((fixture.option_outputs ?? {}) as Record<string, { loss: number; pred: Stored }>)) {
@@ -198,11 +199,20 @@ function maeStep(fixture: Fixture, kind: models.OfficialKind, model: models.sdtV
   const loss = run.tensors.get("loss") as Tensor;
   loss.backward();
   const expected = (double ? fixture.loss_f64 : fixture.loss) as number;
-  const checks = [lossCheck(loss.itemSync(), expected, double ? 1e-9 : 1e-5), ...gradients(model, fixture.grads as Record<string, Stored>, [])];
+  const checks = [
+    lossCheck(loss.itemSync(), expected, double ? 1e-9 : 1e-5),
+    ...gradients(model, fixture.grads as Record<string, Stored>, []),
+  ];
   const mask = model.mask_token.grad?.dataSync() ?? [];
-  checks.push(holds("the mask token takes no part", [...mask].every((v) => v === fixture.mask_token_grad_abs_max)));
+  checks.push(
+    holds(
+      "the mask token takes no part",
+      [...mask].every((v) => v === fixture.mask_token_grad_abs_max),
+    ),
+  );
   const state = model.stateDict();
   for (const [name, stats] of Object.entries(fixture.bn_running_stats_after as Record<string, Record<string, Stored>>))
-    for (const [field, stored] of Object.entries(stats)) checks.push(compare(`${name}.${field}`, state.get(`${name}.${field}`), stored, 1e-5));
+    for (const [field, stored] of Object.entries(stats))
+      checks.push(compare(`${name}.${field}`, state.get(`${name}.${field}`), stored, 1e-5));
   return checks;
 }
