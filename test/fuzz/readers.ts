@@ -145,6 +145,17 @@ const aedat2: Reader = {
   prefixes: true,
 };
 
+const nMnistReader: Reader = {
+  name: "N-MNIST",
+  seeds: () => [
+    Uint8Array.from({ length: 60 }, (_, i) => (i * 37) % (i % 5 < 2 ? 34 : 256)),
+    Uint8Array.of(1, 240, 0, 0, 0, 3, 4, 128, 0, 9),
+  ],
+  read: (bytes, name) => data.events.readNMnist(bytes, undefined, name),
+  memory: 64,
+  prefixes: true,
+};
+
 /** A packet of events of AEDAT 3.1, one after the other in time. */
 function packet(events: number, type = 1, overflow = 0): Uint8Array {
   const out = new Uint8Array(28 + 8 * events);
@@ -479,6 +490,7 @@ export const READERS: readonly Reader[] = [
   idxPair,
   cifar,
   aedat2,
+  nMnistReader,
   aedat3,
   eventNpz,
   eventNpy,

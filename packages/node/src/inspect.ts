@@ -153,9 +153,9 @@ export interface Inspected {
   set: SessionData;
 }
 
-/** Run the model on some test images, spread over the set, and collect what the report draws. */
-export async function inspect(inspected: Inspected & Pick<Measurable, "config">): Promise<Inspection> {
-  const { loader, set } = inspected;
+/** Run the model on some test images, spread over the set, and collect what the report draws. `pictures: false` where it names no classes. */
+export async function inspect(inspected: Inspected & Pick<Measurable, "config"> & { pictures?: boolean }): Promise<Inspection> {
+  const { loader, set, pictures = true } = inspected;
   const images = Math.min(loader.batchSize, INSPECTED);
   const { survey, energy } = await measureOn({ ...inspected, sampleShape: set.sampleShape }, images);
   const presets = measure.presets.map(({ name }) => energy({ preset: name }));
@@ -164,12 +164,12 @@ export async function inspect(inspected: Inspected & Pick<Measurable, "config">)
   const { x, y, labels } = await loader.batchOf(indices);
   x.dispose();
   y.dispose();
-  const picked = pick(labels, 6).map((i) => indices[i] as number);
+  const picked = pictures ? pick(labels, 6).map((i) => indices[i] as number) : [];
   return {
     rates: rates.map(({ layer, neurons, perStep }) => ({ layer, neurons, perStep })),
     energy: presets[0] as measure.EnergyReport,
     presets,
     memory: { footprint, neurobench },
-    samples: await inspectSamples(inspected, picked),
+    samples: picked.length ? await inspectSamples(inspected, picked) : [],
   };
 }

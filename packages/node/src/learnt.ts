@@ -13,7 +13,8 @@ export interface Learning {
   losses: readonly number[];
   /** How often the weights changed: fewer than steps where gradients of several are summed. */
   updates: number;
-  test: Pick<train.Evaluation, "accuracy" | "samples" | "confusion">;
+  /** None where the model names no classes. */
+  test: Pick<train.Evaluation, "accuracy" | "samples" | "confusion"> | undefined;
   /** Mean over all neurons and steps, 0 to 1. */
   firingRate: number;
 }
@@ -31,16 +32,18 @@ export function learningWarnings({ losses, updates, test, firingRate }: Learning
   // Of one step there is nothing to compare.
   const fell = losses.length > count && last < (first as number);
   if (losses.length > count && !fell) reasons.push(`the training loss ended at ${plain(last)} and began at ${plain(first as number)}`);
-  const { accuracy, samples, confusion } = test;
-  const commonest = Math.max(...confusion.map((row) => row.reduce((a, b) => a + b, 0))) / samples;
-  const chance = commonest + 2 * Math.sqrt((commonest * (1 - commonest)) / samples);
-  // Where there is one class, naming it is right.
-  if (commonest < 1 && accuracy <= chance)
-    reasons.push(
-      `the test accuracy of ${percent(accuracy)} is ${fell ? "not better than chance yet" : "no better than chance"} (always naming the commonest class gives ${percent(commonest)})`,
-    );
+  if (test) {
+    const { accuracy, samples, confusion } = test;
+    const commonest = Math.max(...confusion.map((row) => row.reduce((a, b) => a + b, 0))) / samples;
+    const chance = commonest + 2 * Math.sqrt((commonest * (1 - commonest)) / samples);
+    // Where there is one class, naming it is right.
+    if (commonest < 1 && accuracy <= chance)
+      reasons.push(
+        `the test accuracy of ${percent(accuracy)} is ${fell ? "not better than chance yet" : "no better than chance"} (always naming the commonest class gives ${percent(commonest)})`,
+      );
+  }
   if (!reasons.length) return [];
-  if (!(firingRate > 0)) reasons.push("no neuron fires in evaluation");
+  if (firingRate === 0) reasons.push("no neuron fires in evaluation");
   if (fell)
     return [
       `${reasons.join("; ")}, though the training loss fell from ${plain(first as number)} to ${plain(last)}. After ${updates} update${updates === 1 ? "" : "s"} the running statistics of batch norm, which the test uses, may still lag behind the weights: train longer, or look at the test data`,

@@ -1,5 +1,5 @@
 /** One image through a trained network: what it takes it for, how sure and how soon, what it fires and what that costs. */
-import { data, measure, models, nn, noGrad, scope, type Tensor } from "spikeloom";
+import { data, measure, models, nn, noGrad, SpikeloomError, scope, type Tensor } from "spikeloom";
 import { type DatasetEntry, datasets } from "./datasets/index.ts";
 import { attentionOf, type Recorded, rasterOf, recordSpikes } from "./inspect.ts";
 import { measureOn } from "./measured.ts";
@@ -72,6 +72,10 @@ export interface Predictor {
 /** @param options.invert exchange light and dark in every picture */
 export function createPredictor(trained: TrainedModel, { invert = false }: { invert?: boolean | undefined } = {}): Predictor {
   const { recipe, model, system, metadata } = trained;
+  if (trained.objective)
+    throw new SpikeloomError(
+      `${trained.folder.path} names no classes: it was trained for ${recipe.train.objective}. Start a classifier from it (train.init)`,
+    );
   const { config } = models.resolveModel(recipe.model.name, recipe.model.config);
   const entry = datasets[recipe.data.name] as DatasetEntry;
   const classes = classesOf(metadata, entry, config.numClasses);

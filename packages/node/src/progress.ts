@@ -68,7 +68,7 @@ export function createProgress(options: ProgressOptions = {}): Progress {
       const place = `${event.batch}/${event.batches}`;
       const parts = [
         `loss ${fixed(loss.value)}`,
-        `acc ${percent(accuracy.value, 1)}`,
+        ...accurate(event.accuracy, `acc ${percent(accuracy.value, 1)}`),
         tty && ended ? "testing" : `eta ${duration(time.left(event, totalSteps))}`,
         `${count(time.imagesPerSecond)} img/s`,
         `firing ${percent(rate.value, 1)}`,
@@ -84,12 +84,13 @@ export function createProgress(options: ProgressOptions = {}): Progress {
       const parts = [
         `epoch ${event.epoch + 1}/${event.epochs}`,
         `loss ${fixed(event.loss)}`,
-        `acc ${percent(event.accuracy)}`,
+        ...accurate(event.accuracy, `acc ${percent(event.accuracy)}`),
         `firing ${percent(event.firingRate, 1)}`,
         duration(event.seconds),
         `wait ${percent(event.waitSeconds / event.seconds, 1)}`,
       ];
-      if (event.test) parts.push(`test loss ${fixed(event.test.loss)}`, `test acc ${percent(event.test.accuracy)}`);
+      if (event.test)
+        parts.push(`test loss ${fixed(event.test.loss)}`, ...accurate(event.test.accuracy, `test acc ${percent(event.test.accuracy)}`));
       say(parts.join("  "));
     },
     note: say,
@@ -98,6 +99,11 @@ export function createProgress(options: ProgressOptions = {}): Progress {
       drawn = false;
     },
   };
+}
+
+/** The words where there is an accuracy: a model that names no classes has none. */
+function accurate(accuracy: number, words: string): string[] {
+  return Number.isFinite(accuracy) ? [words] : [];
 }
 
 function jsonLines(output: { write(text: string): unknown }, time: Timing): Progress {

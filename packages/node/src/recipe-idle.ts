@@ -34,6 +34,36 @@ export function findIdle({ data, train }: Pick<Recipe, "data" | "train">, total:
   if (train.loss.base !== "bce" && train.loss.targetThreshold !== undefined)
     wrong("train.loss.targetThreshold", "has no effect on cross-entropy: set train.loss.base=bce, or leave it out");
 
+  const { init, teacher, objective, optimizer } = train;
+  if (optimizer.lr !== undefined && optimizer.blr !== undefined)
+    wrong("train.optimizer.blr", "and train.optimizer.lr are two names of one rate: leave one out");
+  for (const [path, given] of [
+    ["train.init", init],
+    ["train.teacher", teacher],
+  ] as const) {
+    if (given?.run !== undefined && given.key !== undefined)
+      wrong(`${path}.key`, "has no effect: it is for a file (weights). Leave it out");
+    if (given?.weights !== undefined && given.which !== "final")
+      wrong(`${path}.which`, "has no effect: it is for a run's folder (run). Leave it out");
+  }
+  if (teacher) {
+    const run = teacher.run !== undefined;
+    if (run && teacher.model !== undefined)
+      wrong("train.teacher.model", "has no effect: the model is that of train.teacher.run. Leave it out");
+    if (run && Object.keys(teacher.config).length)
+      wrong("train.teacher.config", "has no effect: the model is that of train.teacher.run. Leave it out");
+    if (!run && teacher.model === undefined) wrong("train.teacher.model", "is missing: weights of a file need the model that they are of");
+    if (teacher.kind === "hard" && teacher.tau !== 1)
+      wrong("train.teacher.tau", "has no effect on a hard teacher: set train.teacher.kind=soft");
+  }
+  if (objective !== undefined) {
+    const none = `has no effect: train.objective=${objective} does not look at labels. Leave it out`;
+    if (teacher) wrong("train.teacher", none);
+    if (train.labelSmoothing > 0) wrong("train.labelSmoothing", none);
+    if (train.loss.base !== "ce") wrong("train.loss.base", none);
+    if (train.loss.tet) wrong("train.loss.tet", none);
+  }
+
   const { schedule, epochs } = train;
   const short = `in a run of ${epochs} epoch${epochs > 1 ? "s" : ""} (train.epochs)`;
   const { mix } = augment;

@@ -43,6 +43,8 @@ const warmup = {
   /** Epochs of linear warm-up from `warmupLr` to the optimiser's rate. */
   warmupEpochs: atLeast(0).default(0),
   warmupLr: atLeast(0).default(0),
+  /** The schedule's time counts from the end of the warm-up (timm's warmup_prefix). */
+  warmupPrefix: flag.default(false),
 };
 /** Epochs until the schedule has run out; `train.epochs` where not given. */
 const epochs = above0.optional();
@@ -51,6 +53,24 @@ const cooldownEpochs = whole(0).default(0);
 const minLr = atLeast(0).default(0);
 /** The rate moves with every step, or with every epoch as timm's does. */
 const per = z.enum(["step", "epoch"]).default("step");
+
+/** Rates of optimisers: `lr`, or `blr`, from which lr = blr x batchSize x accumulate / 256. One of the two; the default where there is none. */
+const rate = { lr: above0.optional(), blr: above0.optional() };
+const DEFAULT_LR = { adamw: 1e-3, lamb: 1e-3, sgd: 0.1 } as const;
+const decay = {
+  /** Decay biases and tensors of one dimension too. */
+  decayAll: flag.default(false),
+};
+/** Weights on the disk: a run's, of its end or of its best test, or a file's, with the dictionary in it where there are several. */
+const source = {
+  run: text.optional(),
+  which: z.enum(["final", "best"]).default("final"),
+  weights: text.optional(),
+  key: text.optional(),
+};
+const SOURCE = "a mapping with either run (a folder) or weights (a file)";
+const oneSource = ({ run, weights }: { run?: string | undefined; weights?: string | undefined }) =>
+  (run === undefined) !== (weights === undefined);
 
 const MILESTONES = "a list of epochs, such as [100, 150]";
 const MIX = "a mapping with mixup or cutmix above 0";
@@ -122,6 +142,8 @@ export const recipeSchema = mapping({
     }).prefault({}),
     /** Threads that read and change samples beside the trainer's; see `workerCount`. */
     workers: whole(0, 64).optional(),
+    /** Only the first so many training images of each class: a training with few labels. */
+    perClass: whole(1).optional(),
     /** Only the first so many images, of training and of testing. */
     limit: whole(1).optional(),
     testLimit: whole(1).optional(),
@@ -136,24 +158,29 @@ export const recipeSchema = mapping({
         [
           mapping({
             name: z.literal("adamw"),
-            lr: above0.default(1e-3),
+            ...rate,
             weightDecay: atLeast(0).default(0.01),
+            ...decay,
             betas: z.tuple([fraction, fraction], "two numbers, such as [0.9, 0.999]").default([0.9, 0.999]),
             eps: above0.default(1e-8),
           }),
           mapping({
             name: z.literal("lamb"),
-            lr: above0.default(1e-3),
+            ...rate,
             weightDecay: atLeast(0).default(0.01),
+            ...decay,
             betas: z.tuple([fraction, fraction], "two numbers, such as [0.9, 0.999]").default([0.9, 0.999]),
             eps: above0.default(1e-6),
             /** Gradients are divided by their common norm over this, where it is larger; 0 for never. */
             maxGradNorm: atLeast(0).default(1),
+            /** Trust ratios of at most 1. */
+            trustClip: flag.default(false),
           }),
           mapping({
             name: z.literal("sgd"),
-            lr: above0.default(0.1),
+            ...rate,
             weightDecay: atLeast(0).default(0),
+            ...decay,
             momentum: fraction.default(0.9),
             nesterov: flag.default(false),
           }),
@@ -180,11 +207,30 @@ export const recipeSchema = mapping({
           }),
           /** (1 - t / epochs) to the power. */
           mapping({ name: z.literal("polynomial"), ...warmup, minLr, epochs, cooldownEpochs, power: above0.default(1), per }),
-          mapping({ name: z.literal("constant"), ...warmup, per }),
+          mapping({ name: z.literal("constant"), warmupEpochs: warmup.warmupEpochs, warmupLr: warmup.warmupLr, per }),
         ],
         { error: "a mapping" },
       )
       .prefault({ name: "cosine" }),
+    /** Start from weights of a run or a file instead of fresh ones; keys that do not fit stay fresh, and are told. */
+    init: mapping(source).refine(oneSource, SOURCE).optional(),
+    /** A trained model that the student learns from beside the labels, see `train.distillation`. Of a run, the model is the run's. */
+    teacher: mapping({
+      model: text.optional(),
+      config: z.record(z.string(), z.json(), "a mapping").default({}),
+      ...source,
+      kind: z.enum(["hard", "soft"]).default("hard"),
+      /** Share of the teacher in the loss. */
+      alpha: chance.default(0.5),
+      /** Temperature of the soft kind. */
+      tau: above0.default(1),
+    })
+      .refine(oneSource, SOURCE)
+      .optional(),
+    /** Something else than classification that the model's system can be trained for: a pre-training. */
+    objective: text.optional(),
+    /** Rates fall from the head down: by this factor from each layer of the network to the one below it. */
+    layerDecay: z.number("a number > 0 and <= 1").gt(0, "a number > 0 and <= 1").max(1, "a number > 0 and <= 1").default(1),
     /** Largest L2 norm of all gradients together. */
     clipNorm: above0.optional(),
     /** Batches whose gradients are averaged before a step. */
@@ -226,6 +272,12 @@ export const recipeSchema = mapping({
 
 /** A checked recipe with every default filled in; plain JSON. */
 export type Recipe = z.output<typeof recipeSchema> & { name: string };
+
+/** The optimiser's rate: as given, or of the base rate for 256 images. */
+export function learningRate({ train: { optimizer, batchSize, accumulate } }: Pick<Recipe, "train">): number {
+  const { lr, blr } = optimizer;
+  return blr === undefined ? (lr ?? DEFAULT_LR[optimizer.name]) : (blr * batchSize * accumulate) / 256;
+}
 
 /** What a recipe may name, asked for only when needed, so that what is wrong is found before anything starts. */
 export interface KnownNames {
@@ -302,6 +354,8 @@ export function parseRecipe(source: string, path: string, sets: readonly string[
     );
   }
   const recipe = { ...result.data, name: result.data.name ?? runName(path) };
+  const { optimizer } = recipe.train;
+  if (optimizer.blr === undefined) optimizer.lr ??= DEFAULT_LR[optimizer.name];
   origins.set(recipe, {
     where: (at) => `${path}: ${place(at)}`,
     warnings: idle.filter(({ fatal }) => !fatal).map(({ at, words }) => `${path}: ${place(at)}${words}`),

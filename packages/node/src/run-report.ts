@@ -41,23 +41,25 @@ export async function writeReport(
   recipe: Recipe,
   engine: EngineInfo,
   set: SessionData,
-  { model, system, config }: BuiltModel,
+  { model, system, config, objective }: BuiltModel,
   lastTest: train.Evaluation | undefined,
 ): Promise<Finished> {
-  const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set)));
-  const inspection = await inspect({ model, system, config, loader: testLoader(recipe, set), set });
+  const test = lastTest ?? (await train.evaluate(model, testLoader(recipe, set), { objective }));
+  const inspection = await inspect({ model, system, config, loader: testLoader(recipe, set), set, pictures: !objective });
   const { rates, samples, energy, presets, memory } = inspection;
   const steps = folder.events().filter((e) => e.type === "step") as unknown as LoggedStep[];
   const losses = steps.flatMap(({ loss }) => (typeof loss === "number" ? [loss] : []));
   const updates = steps.filter(({ batch, batches }) => batch % recipe.train.accumulate === 0 || batch === batches).length;
-  const warnings = [...learningWarnings({ losses, updates, test, firingRate: meanRate(rates) }), ...recipeWarnings(recipe)];
+  const warnings = [
+    ...learningWarnings({ losses, updates, test: objective ? undefined : test, firingRate: meanRate(rates) }),
+    ...recipeWarnings(recipe),
+  ];
   const report: ReportData = {
     name: recipe.name,
     summary: { ...summary(recipe, engine, model, test, inspection, folder), warnings },
     history: history(folder),
-    confusion: { classes: set.classes, counts: test.confusion },
+    ...(objective ? {} : { confusion: { classes: set.classes, counts: test.confusion }, samples }),
     rates,
-    samples,
     energy,
     presets,
     memory,
@@ -140,7 +142,7 @@ function summary(
   return {
     model: recipe.model.name,
     dataset: recipe.data.name,
-    testAccuracy: test.accuracy,
+    testAccuracy: Number.isFinite(test.accuracy) ? test.accuracy : null,
     testLoss: test.loss,
     testImages: test.samples,
     parameters: model.parameterCount(),

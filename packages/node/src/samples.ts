@@ -21,10 +21,10 @@ export async function loadSplits(recipe: DataRecipe): Promise<Splits> {
   return entryOf(recipe).load({ splitBy, cache, ...(dir === undefined ? {} : { dir }), ...(timeSteps === undefined ? {} : { timeSteps }) });
 }
 
-/** The first so many samples of each split, where the recipe limits them. Draws depend on how many there are. */
-export function limited({ data: { limit, testLimit } }: DataRecipe, { train, test }: Splits): Splits {
+/** The first so many samples of each split, and of each class in training, where the recipe limits them. Draws depend on how many there are. */
+export function limited({ data: { perClass, limit, testLimit } }: DataRecipe, { train, test }: Splits): Splits {
   const cut = (set: data.Dataset, length: number | undefined) => (length === undefined ? set : data.firstOf(set, length));
-  return { train: cut(train, limit), test: cut(test, testLimit) };
+  return { train: cut(perClass === undefined ? train : data.firstOfEach(train, perClass), limit), test: cut(test, testLimit) };
 }
 
 /** From pixels to what the network is used to, where the data set has it so. */

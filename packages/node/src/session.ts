@@ -3,7 +3,7 @@ import { data, type EngineInfo, init, models, type nn, optim, snn, train } from 
 import { findAddon } from "./addon.ts";
 import { type DatasetEntry, datasets } from "./datasets/index.ts";
 import type { BatchSizes } from "./memory.ts";
-import { type KnownNames, type Recipe, recipeEpochs, recipeError } from "./recipe.ts";
+import { type KnownNames, learningRate, type Recipe, recipeEpochs, recipeError } from "./recipe.ts";
 import type { SampleWorkers } from "./sample-workers.ts";
 import { batchTransforms, entryOf, limited, loadSplits, type Split, type Splits, testTransforms, trainTransforms } from "./samples.ts";
 
@@ -87,6 +87,8 @@ export interface BuiltModel {
   model: nn.Module;
   system: models.System;
   config: Record<string, unknown>;
+  /** What it is trained for where that is no classification: tests are then of this loss. */
+  objective: train.Objective | undefined;
 }
 
 /** The recipe's model, and, where data is given, whether its channels, classes and size are the model's. */
@@ -112,7 +114,37 @@ export function buildModel(recipe: Recipe, set?: Pick<SessionData, "test"> & Ima
     );
   const model = system.build(config);
   if (recipe.mode) snn.setMode(model, recipe.mode);
-  return { model, system, config };
+  return { model, system, config, objective: objectiveOf(recipe, system, config) };
+}
+
+/** What else than classification the recipe trains for. @throws SpikeloomError where the model cannot be trained so */
+function objectiveOf(recipe: Recipe, system: models.System, config: Readonly<Record<string, unknown>>): train.Objective | undefined {
+  const { objective } = recipe.train;
+  const known = Object.keys(system.objectives ?? {});
+  const named = config.numClasses !== undefined;
+  if (objective === undefined) {
+    if (!named && known.length)
+      throw recipeError(
+        recipe,
+        "model.name",
+        `model.name: ${recipe.model.name} names no classes. Say what it is trained for (train.objective: ${known.join(" or ")})`,
+      );
+    return undefined;
+  }
+  const make = Object.hasOwn(system.objectives ?? {}, objective) ? system.objectives?.[objective] : undefined;
+  if (!make || named)
+    throw recipeError(
+      recipe,
+      "train.objective",
+      `train.objective: ${recipe.model.name} cannot be trained for ${objective}. ${
+        !known.length
+          ? `${system.name} is trained for classification alone: leave it out`
+          : named
+            ? `It names classes: choose a model for ${known.join(" or ")}, or leave it out`
+            : `${system.name} has ${known.join(", ")}`
+      }`,
+    );
+  return { ...make(), unlabelled: true };
 }
 
 /** The size that the model is made for is that of the images it is given: a stem that pools for others leaves a network of another kind. */
@@ -147,9 +179,18 @@ function lossOf({ train: { labelSmoothing, loss } }: Recipe): train.Classificati
   return { base, labelSmoothing, targetThreshold, tet: tet ? { means: tet.means, lambda: tet.lambda } : undefined };
 }
 
-function optimizerOf(recipe: Recipe, model: nn.Module): optim.Optimizer<{ lr: number; weightDecay: number }> {
-  const { name, ...settings } = recipe.train.optimizer;
-  const groups = optim.weightDecayGroups(model, settings.weightDecay);
+function optimizerOf(recipe: Recipe, { model, system, config }: BuiltModel): optim.Optimizer<{ lr: number; weightDecay: number }> {
+  const { name, blr: _, decayAll, ...given } = recipe.train.optimizer;
+  const settings = { ...given, lr: learningRate(recipe) };
+  const { layerDecay } = recipe.train;
+  const layers = layerDecay === 1 ? undefined : system.layers?.(config);
+  if (layerDecay !== 1 && !layers)
+    throw recipeError(
+      recipe,
+      "train.layerDecay",
+      `train.layerDecay: ${recipe.model.name} does not say how deep its parameters lie: leave it out`,
+    );
+  const groups = optim.weightDecayGroups(model, settings.weightDecay, { layerDecay, layers, decayAll });
   switch (name) {
     case "adamw":
       return new optim.AdamW(groups, settings);
@@ -158,6 +199,14 @@ function optimizerOf(recipe: Recipe, model: nn.Module): optim.Optimizer<{ lr: nu
     case "sgd":
       return new optim.SGD(groups, settings);
   }
+}
+
+/** What a step minimises: by labels, by a teacher too, or by what the model's system offers. */
+function objective(recipe: Recipe, built: BuiltModel, teacher: nn.Module | undefined): train.Objective {
+  const loss = lossOf(recipe);
+  const { kind, alpha, tau } = recipe.train.teacher ?? {};
+  if (teacher) return train.distillation({ teacher, loss, kind, alpha, temperature: tau });
+  return built.objective ?? train.classification(loss);
 }
 
 /** The same trainer in batches of other sizes, to be estimated, never run. */
@@ -174,11 +223,11 @@ export function withBatches(trainer: train.Trainer, recipe: Recipe, set: Session
 export function buildTrainer(
   recipe: Recipe,
   set: SessionData,
-  model: nn.Module,
-  signal: AbortSignal,
-  workers: SampleWorkers | undefined,
+  built: BuiltModel,
+  { signal, workers, teacher }: { signal: AbortSignal; workers: SampleWorkers | undefined; teacher: nn.Module | undefined },
 ): train.Trainer {
   const { train: t } = recipe;
+  const { model } = built;
   const loader = new data.Loader(set.train, {
     batchSize: t.batchSize,
     shuffle: true,
@@ -190,11 +239,11 @@ export function buildTrainer(
     loader,
     testLoader: testLoader(recipe, set, workers),
     evalEvery: t.evalEvery,
-    optimizer: optimizerOf(recipe, model),
-    schedule: { epochs: t.epochs, ...t.schedule, lr: t.optimizer.lr } as optim.Schedule,
+    optimizer: optimizerOf(recipe, built),
+    schedule: { epochs: t.epochs, ...t.schedule, lr: learningRate(recipe) } as optim.Schedule,
     schedulePer: t.schedule.per,
     epochs: recipeEpochs(recipe),
-    loss: lossOf(recipe),
+    objective: objective(recipe, built, teacher),
     clipNorm: t.clipNorm,
     accumulate: t.accumulate,
     ema: t.ema && new optim.EMA(model, t.ema),

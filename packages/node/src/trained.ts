@@ -1,5 +1,5 @@
 /** A run that was trained: its recipe and model with the weights loaded, and its data where wanted. For eval, measure and predict. */
-import { type EngineInfo, type models, type nn, SpikeloomError, safetensors, snn } from "spikeloom";
+import { type EngineInfo, type models, type nn, SpikeloomError, safetensors, snn, type train } from "spikeloom";
 import type { Recipe } from "./recipe.ts";
 import { FILES, RunFolder } from "./run-folder.ts";
 import { buildModel, type EngineChoice, loadData, type SessionData, startEngine } from "./session.ts";
@@ -14,6 +14,8 @@ export interface TrainedModel {
   engine: EngineInfo;
   model: nn.Module;
   system: models.System;
+  /** What it was trained for where that is no classification: it names no classes then. */
+  objective: train.Objective | undefined;
   /** What the weights file says of itself: `classes` as a JSON list, and more. */
   metadata: Readonly<Record<string, string>>;
 }
@@ -57,12 +59,12 @@ async function openRun({ run, set = [], device, threads }: TrainedOptions) {
 }
 
 async function loadModel(folder: RunFolder, recipe: Recipe, { weights: choice, key, mode }: TrainedOptions, set?: SessionData) {
-  const { model, system } = buildModel(recipe, set);
+  const { model, system, objective } = buildModel(recipe, set);
   if (mode) snn.setMode(model, mode);
   if (choice !== undefined && !isChoice(choice)) {
     const { metadata, notes } = await loadWeights(model, system, choice, { key });
     tellNotes(choice, notes);
-    return { model, system, metadata };
+    return { model, system, objective, metadata };
   }
   if (key !== undefined) throw new SpikeloomError("--key is for a file of weights: name it with --weights");
   const from = choice === "best" ? "best" : choice === "last" ? "checkpoint" : folder.has("weights") || choice ? "weights" : "checkpoint";
@@ -84,7 +86,7 @@ async function loadModel(folder: RunFolder, recipe: Recipe, { weights: choice, k
       cause: error,
     });
   }
-  return { model, system, metadata };
+  return { model, system, objective, metadata };
 }
 
 function isChoice(text: string): text is WeightsChoice {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { optim, SpikeloomError } from "spikeloom";
 import { describe, expect, it } from "vitest";
-import { durationSeconds, loadRecipe, parseRecipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../src/recipe.ts";
+import { durationSeconds, learningRate, loadRecipe, parseRecipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../src/recipe.ts";
 import { knownNames } from "../src/session.ts";
 
 const MINIMAL = `model:
@@ -34,8 +34,14 @@ describe("a recipe that is right", () => {
       seed: 0,
       saveEvery: 1,
     });
-    expect(recipe.train.optimizer).toEqual({ name: "adamw", lr: 1e-3, weightDecay: 0.01, betas: [0.9, 0.999], eps: 1e-8 });
-    expect(recipe.train.schedule).toEqual({ name: "cosine", warmupEpochs: 0, warmupLr: 0, minLr: 0, cooldownEpochs: 0, per: "step" });
+    expect(recipe.train.optimizer).toEqual({
+      ...{ name: "adamw", lr: 1e-3, weightDecay: 0.01 },
+      ...{ decayAll: false, betas: [0.9, 0.999], eps: 1e-8 },
+    });
+    expect(recipe.train.schedule).toEqual({
+      ...{ name: "cosine", warmupEpochs: 0, warmupLr: 0, warmupPrefix: false },
+      ...{ minLr: 0, cooldownEpochs: 0, per: "step" },
+    });
     expect(recipe.train.loss).toEqual({ base: "ce" });
     expect(recipe.data.augment.flip).toBe(0);
     expect(parseRecipe(MINIMAL, "r.yml", ["data.augment.mix={mixup: 0.5}"]).data.augment.mix).toEqual({
@@ -244,4 +250,44 @@ it("epochs of cool-down come after train.epochs, and change no rate before", asy
   expect(rate(20)).toBeCloseTo(1e-5 + 0.5 * (3e-4 - 1e-5) * (1 + Math.cos((Math.PI * 20) / 300)), 12);
   expect([300, 305, 309].map(rate)).toEqual([1e-5, 1e-5, 1e-5]);
   expect(problem(MINIMAL, ["train.schedule={ name: constant, cooldownEpochs: 1 }"])).toContain("train.schedule.cooldownEpochs is no key");
+});
+
+describe("rates", () => {
+  it("are given, of a base rate for 256 images, or the optimiser's default", () => {
+    const of = (...sets: string[]) => learningRate(parseRecipe(MINIMAL, "r.yml", sets));
+    expect([of(), of("train.optimizer={name: sgd}"), of("train.optimizer={name: lamb, lr: 0.5}")]).toEqual([1e-3, 0.1, 0.5]);
+    expect(of("train.optimizer.blr=1e-3", "train.batchSize=64", "train.accumulate=2")).toBeCloseTo(5e-4, 15);
+    const written = recipeToYaml(parseRecipe(MINIMAL, "r.yml", ["train.optimizer.blr=1e-3"]));
+    expect(parseRecipe(written, "r.yml").train.optimizer).toMatchObject({ blr: 1e-3 });
+    expect(problem(MINIMAL, ["train.optimizer={lr: 1, blr: 1}"])).toContain(
+      "train.optimizer.blr and train.optimizer.lr are two names of one rate: leave one out",
+    );
+  });
+});
+
+describe("where a training starts and whom it listens to", () => {
+  it.each<[string, string]>([
+    ["train.init={}", "train.init: expected a mapping with either run (a folder) or weights (a file), found a mapping"],
+    ["train.init={run: a, weights: b}", "train.init: expected a mapping with either run"],
+    ["train.init=runs/a", "train.init: expected a mapping"],
+    ["train.init={run: a, which: last}", 'train.init.which: expected one of final, best, found "last"'],
+    ["train.init={run: a, key: model}", "train.init.key has no effect: it is for a file (weights)"],
+    ["train.init={weights: a, which: best}", "train.init.which has no effect: it is for a run's folder (run)"],
+    ["train.teacher={weights: a.pth}", "train.teacher.model is missing: weights of a file need the model that they are of"],
+    ["train.teacher={run: a, model: sdt-v1}", "train.teacher.model has no effect: the model is that of train.teacher.run"],
+    ["train.teacher={run: a, config: {T: 1}}", "train.teacher.config has no effect"],
+    ["train.teacher={run: a, tau: 2}", "train.teacher.tau has no effect on a hard teacher: set train.teacher.kind=soft"],
+    ["train.teacher={run: a, alpha: 1.5}", "train.teacher.alpha: expected a number from 0 to 1, found 1.5"],
+    ["train.layerDecay=0", "train.layerDecay: expected a number > 0 and <= 1, found 0"],
+    ["data.perClass=0", "data.perClass: expected a whole number >= 1, found 0"],
+  ])("%s is refused", (set, message) => {
+    expect(problem(MINIMAL, [set])).toContain(message);
+  });
+
+  it("labels are of no use to an objective without them", () => {
+    const sets = ["train.objective=masked-reconstruction", "train.labelSmoothing=0.1", "train.loss.tet={}", "train.teacher={run: a}"];
+    const message = problem(MINIMAL, sets);
+    for (const key of ["labelSmoothing", "loss.tet", "teacher"])
+      expect(message).toContain(`train.${key} has no effect: train.objective=masked-reconstruction does not look at labels`);
+  });
 });

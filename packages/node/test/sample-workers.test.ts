@@ -70,7 +70,11 @@ async function batches(recipe: Recipe, count: number) {
   const set = await loadData(recipe);
   const seen: { x: ArrayLike<number>; labels: Int32Array }[] = [];
   await withWorkers(recipe, set.splits, count, async (workers) => {
-    const trainer = buildTrainer(recipe, set, buildModel(recipe, set).model, new AbortController().signal, workers);
+    const trainer = buildTrainer(recipe, set, buildModel(recipe, set), {
+      signal: new AbortController().signal,
+      workers,
+      teacher: undefined,
+    });
     for (const loader of [trainer.options.loader, trainer.options.loader, testLoader(recipe, set, workers)])
       for await (const { x, labels } of loader) seen.push({ x: x.dataSync(), labels });
   });

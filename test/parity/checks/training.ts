@@ -314,8 +314,8 @@ function optimizerSteps(what: "lamb" | "adamw", { first_step: start, settings, i
 /** Groups of whole networks, with a layer decay of 0.75 and without one. */
 function networkGroupChecks(stored: Json): Check[] {
   type Named = Group & { n_params: number; first: string; last?: string };
-  const grouped = (model: string, layerDecay: number, expected: Named[]): Check[] => {
-    const { system, config } = models.resolveModel(model);
+  const grouped = (model: string, overrides: Record<string, unknown>, layerDecay: number, expected: Named[]): Check[] => {
+    const { system, config } = models.resolveModel(model, overrides);
     const net = nn.init.withoutDraws(() => system.build(config));
     const layers = system.layers?.(config);
     const groups = optim.weightDecayGroups(net, 0.05, { layerDecay, layers });
@@ -329,5 +329,8 @@ function networkGroupChecks(stored: Json): Check[] {
     net.dispose();
     return checks;
   };
-  return [...grouped("sdt-v3/83m", 0.75, stored["layer_decay_large_83m_0.75"]), ...grouped("sdt-v3/5m", 1, stored.groups_base_5m)];
+  return [
+    ...grouped("sdt-v3/83m", { kd: true }, 0.75, stored["layer_decay_large_83m_0.75"]),
+    ...grouped("sdt-v3/5m", {}, 1, stored.groups_base_5m),
+  ];
 }

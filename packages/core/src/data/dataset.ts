@@ -23,6 +23,8 @@ export interface Dataset {
   readonly classes: number;
   /** Names of the classes, one each. */
   readonly classNames?: readonly string[] | undefined;
+  /** Class of each sample, where it is known without reading it. */
+  readonly labels?: ArrayLike<number> | undefined;
   /** `get` gives promises, and several may be under way: the loader asks ahead. */
   readonly concurrent?: boolean | undefined;
   /** Where sample `index` comes from, such as a file's path, for messages. */
@@ -110,10 +112,33 @@ export class ArrayDataset implements Dataset {
 /** The first `length` samples of a data set. */
 export function firstOf(dataset: Dataset, length: number): Dataset {
   if (length >= dataset.length) return dataset;
-  const { classes, classNames, concurrent } = dataset;
+  return chosen(
+    dataset,
+    Int32Array.from({ length }, (_, i) => i),
+  );
+}
+
+/**
+ * The first `count` samples of each class, in their order: a training with few labels.
+ * @throws SpikeloomError where classes are known only from the samples themselves
+ */
+export function firstOfEach(dataset: Dataset, count: number): Dataset {
+  const { labels } = dataset;
+  if (!labels) throw new SpikeloomError("firstOfEach: the data set does not tell its samples' classes without reading them (labels).");
+  const taken = new Int32Array(dataset.classes);
+  const places: number[] = [];
+  for (let i = 0; i < dataset.length; i++) if (taken[labels[i] as number]!++ < count) places.push(i);
+  return places.length === dataset.length ? dataset : chosen(dataset, Int32Array.from(places));
+}
+
+/** Some samples of a data set. */
+function chosen(dataset: Dataset, places: Int32Array): Dataset {
+  const { classes, classNames, concurrent, labels } = dataset;
+  const at = (index: number) => places[index] as number;
   return {
-    ...{ length, classes, classNames, concurrent, get: (index) => dataset.get(index) },
-    ...(dataset.nameOf && { nameOf: (index) => (dataset as Required<Dataset>).nameOf(index) }),
+    ...{ length: places.length, classes, classNames, concurrent, get: (index) => dataset.get(at(index)) },
+    ...(labels && { labels: Int32Array.from(places, (place) => labels[place] as number) }),
+    ...(dataset.nameOf && { nameOf: (index) => (dataset as Required<Dataset>).nameOf(at(index)) }),
   };
 }
 

@@ -8,6 +8,7 @@ export {
   type Dataset,
   datasetFromIdx,
   firstOf,
+  firstOfEach,
   type Sample,
   type Transform,
 } from "./dataset.ts";

@@ -25,12 +25,12 @@ export async function run({ json, data, dir, workers: count, compareModes, ...op
     ...(data === undefined ? [] : [`data.name=${JSON.stringify(data)}`, "data.dir="]),
     ...(dir === undefined ? [] : [`data.dir=${JSON.stringify(dir)}`]),
   ];
-  const { recipe, engine, set, model, folder } = await openTrained({ ...options, set: overrides });
+  const { recipe, engine, set, model, folder, objective } = await openTrained({ ...options, set: overrides });
   const workers = startWorkers(recipe, set.splits, count ?? workerCount(recipe, set));
   let result: train.Evaluation;
   let modes: measure.ModeComparison | undefined;
   try {
-    result = await train.evaluate(model, testLoader(recipe, set, workers));
+    result = await train.evaluate(model, testLoader(recipe, set, workers), { objective });
     if (compareModes) modes = await measure.compareModes(model, testLoader(recipe, set, workers));
   } finally {
     await workers?.close();
@@ -52,8 +52,10 @@ export async function run({ json, data, dir, workers: count, compareModes, ...op
     );
     return;
   }
+  const on = `on ${result.samples.toLocaleString("en")} test images of ${recipe.data.name} in ${result.seconds.toFixed(1)} s (${engine.device}, ${engine.isa})`;
+  if (objective) return console.log(`${folder.path}: loss ${result.loss.toFixed(4)} (${recipe.train.objective}) ${on}`);
   console.log(
-    `${folder.path}: accuracy ${(result.accuracy * 100).toFixed(2)} %${set.classes.length > 10 ? ` (top-5 ${(result.top5 * 100).toFixed(2)} %)` : ""}, loss ${result.loss.toFixed(4)} on ${result.samples.toLocaleString("en")} test images of ${recipe.data.name} in ${result.seconds.toFixed(1)} s (${engine.device}, ${engine.isa})`,
+    `${folder.path}: accuracy ${(result.accuracy * 100).toFixed(2)} %${set.classes.length > 10 ? ` (top-5 ${(result.top5 * 100).toFixed(2)} %)` : ""}, loss ${result.loss.toFixed(4)} ${on}`,
   );
   if (modes) printModes(modes);
   if (classes.length > MOST_CLASSES_SHOWN) return;

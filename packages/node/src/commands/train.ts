@@ -1,10 +1,10 @@
 /** `spikeloom train`: run a recipe to its end, or go on with a run; then evaluate, measure and write the report. */
 import { join } from "node:path";
-import { type EngineInfo, FormatError, SpikeloomError, train } from "spikeloom";
+import { type EngineInfo, FormatError, SpikeloomError, safetensors, train } from "spikeloom";
 import { type BatchSizes, checkMemory, memoryBudget, memoryLine } from "../memory.ts";
 import { checkProfileFile, createProfile, PROFILE_STEPS, type ProfileSteps, profileText } from "../profile.ts";
 import { createProgress } from "../progress.ts";
-import { durationSeconds, loadRecipe, type Recipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../recipe.ts";
+import { durationSeconds, learningRate, loadRecipe, type Recipe, recipeEpochs, recipeToYaml, recipeWarnings } from "../recipe.ts";
 import { energy as picojoules } from "../report/format.ts";
 import { BOARD, FILES, RunFolder } from "../run-folder.ts";
 import { weightNotes, weightsFile, writeReport } from "../run-report.ts";
@@ -20,6 +20,7 @@ import {
   startEngine,
   withBatches,
 } from "../session.ts";
+import { expectTeacher, loadTeacher, startFrom } from "../start.ts";
 import { EventWriter, logEvents } from "../tensorboard.ts";
 
 /** What asks a training to save and stop: Ctrl-C, a service manager, a closed terminal. */
@@ -79,9 +80,13 @@ async function trainIn(
   { engine, set, workers }: Prepared,
 ): Promise<number> {
   const built = buildModel(recipe, set);
-  const { model } = built;
+  const { model, system } = built;
+  const teacher = await loadTeacher(recipe);
+  // A run that goes on has its weights already.
+  const beginning = options.resume === undefined ? await startFrom(recipe, model, system) : [];
   const stop = new AbortController();
-  const trainer = buildTrainer(recipe, set, model, stop.signal, workers);
+  const trainer = buildTrainer(recipe, set, built, { signal: stop.signal, workers, teacher: teacher?.model });
+  const notes = { ...weightNotes(recipe, set), ...(teacher && { teacher: teacher.hash }) };
   const { ema } = trainer.options;
   // What is tested, kept as the best and kept in the end.
   const shipped = ema ?? model;
@@ -98,7 +103,10 @@ async function trainIn(
   };
   let memory: train.FittedMemory | undefined;
   if (options.resume !== undefined) {
-    const warning = trainer.restore(await folder.read("checkpoint", "checkpoint"), folder.file("checkpoint"));
+    const bytes = await folder.read("checkpoint", "checkpoint");
+    const file = folder.file("checkpoint");
+    expectTeacher(teacher, safetensors.decode(bytes, file).metadata, file);
+    const warning = trainer.restore(bytes, file);
     if (warning) progress.note(warning);
     await fit();
     await folder.rewind(trainer.steps, trainer.epochsDone);
@@ -108,12 +116,14 @@ async function trainIn(
     await fit();
     await folder.create(recipe);
     // The first checkpoint, before any work: it shows that there is room for one, and nothing can be lost for want of it.
-    await folder.write("checkpoint", trainer.checkpoint(weightNotes(recipe, set)));
+    await folder.write("checkpoint", trainer.checkpoint(notes));
   }
 
   progress.note(
     `${recipe.name}: ${recipe.model.name}; ${recipe.data.name}, ${set.train.length.toLocaleString("en")} training and ${set.test.length.toLocaleString("en")} test images; ${engine.device} (${engine.isa}), ${engine.threads} thread${engine.threads > 1 ? "s" : ""}, seed ${engine.seed}; ${folder.path}`,
   );
+  for (const note of beginning) progress.note(note);
+  if (teacher) for (const note of [`learns from ${teacher.title}`, ...teacher.notes]) progress.note(note);
   if (memory) progress.note(memoryLine(memory));
   for (const warning of [...recipeWarnings(recipe), ...engineWarnings(engine)]) progress.note(`warning: ${warning}`);
   if (trainer.epochsDone >= recipeEpochs(recipe))
@@ -123,7 +133,8 @@ async function trainIn(
   const board = new EventWriter(join(folder.path, BOARD), options.resume === undefined ? {} : { from: trainer.steps + 1 });
   if (options.resume === undefined) {
     const { epochs, batchSize, optimizer } = recipe.train;
-    const { name, lr, weightDecay } = optimizer;
+    const { name, weightDecay } = optimizer;
+    const lr = learningRate(recipe);
     board.text("recipe", `\`\`\`yaml\n${recipeToYaml(recipe)}\`\`\``, 0);
     board.hparams(
       { model: recipe.model.name, data: recipe.data.name, seed: recipe.seed, epochs, batchSize, optimizer: name, lr, weightDecay },
@@ -134,7 +145,7 @@ async function trainIn(
   const saveEvery = durationSeconds(options.saveEvery ?? recipe.saveEvery) ?? 60;
   const save = async () => {
     board.flush();
-    await folder.write("checkpoint", trainer.checkpoint(weightNotes(recipe, set)));
+    await folder.write("checkpoint", trainer.checkpoint(notes));
   };
   let interrupted = false;
   const interrupt = () => {
@@ -173,8 +184,8 @@ async function trainIn(
       else profile?.skip();
       if (profile?.done) await profiled();
       try {
-        if (event.type === "epoch" && event.test && event.test.accuracy > best) {
-          best = event.test.accuracy;
+        if (event.type === "epoch" && event.test && merit(event.test.accuracy, event.test.loss) > best) {
+          best = merit(event.test.accuracy, event.test.loss);
           // Before the log tells of it: a run that dies in between tests this epoch again.
           await folder.write("best", weightsFile(recipe, set, shipped.stateDict()));
         }
@@ -235,7 +246,9 @@ async function trainIn(
     if (options.json) console.log(JSON.stringify(done));
     else {
       console.log(
-        `test accuracy ${(test.accuracy * 100).toFixed(2)} %  (${test.samples.toLocaleString("en")} images), loss ${test.loss.toFixed(4)}`,
+        built.objective
+          ? `test loss ${test.loss.toFixed(4)}  (${test.samples.toLocaleString("en")} images; ${recipe.train.objective})`
+          : `test accuracy ${(test.accuracy * 100).toFixed(2)} %  (${test.samples.toLocaleString("en")} images), loss ${test.loss.toFixed(4)}`,
       );
       console.log(
         `energy ${picojoules(energy.total.energy)} an image, ${energy.total.ratio.toFixed(1)} times less than the same network as an ANN (estimate: 4.6 pJ a MAC, 0.9 pJ an AC)`,
@@ -295,9 +308,15 @@ function unused(path: string): RunFolder {
   return folder;
 }
 
-/** Accuracy of the best test that the log knows; best.safetensors has its weights. */
+/** What tests are compared by: their accuracy; where the model names no classes, how small their loss is. */
+function merit(accuracy: unknown, loss: unknown): number {
+  return typeof accuracy === "number" && Number.isFinite(accuracy) ? accuracy : -(loss as number);
+}
+
+/** Merit of the best test that the log knows; best.safetensors has its weights. */
 function bestSoFar(folder: RunFolder): number {
-  return folder.events().reduce((most, e) => (typeof e.testAccuracy === "number" ? Math.max(most, e.testAccuracy) : most), -1);
+  const tests = folder.events().filter((e) => typeof e.testLoss === "number");
+  return Math.max(Number.NEGATIVE_INFINITY, ...tests.map((e) => merit(e.testAccuracy, e.testLoss)));
 }
 
 /** An event as a line of the log: confusion matrices and predictions stay out. */

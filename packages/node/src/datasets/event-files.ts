@@ -7,7 +7,7 @@ import { data, FormatError, SpikeloomError } from "spikeloom";
 import { diskError, readFileChecked } from "../files.ts";
 import { FrameCache } from "./frame-cache.ts";
 
-/** The two published sets are of DVS128 cameras. */
+/** CIFAR10-DVS and DVS128 Gesture are of DVS128 cameras. */
 export const SENSOR: data.events.SensorSize = { height: 128, width: 128 };
 
 /** A recording, or its frames where the file holds those. */
@@ -27,6 +27,8 @@ export interface FrameSettings {
   splitBy?: "number" | "time" | undefined;
   /** See `DatasetOptions`. */
   cache?: boolean | string | undefined;
+  /** Default: that of DVS128 cameras. */
+  sensor?: data.events.SensorSize | undefined;
 }
 
 /** A file as SpikingJelly or the authors saved it. */
@@ -50,7 +52,7 @@ const AT_ONCE = 8;
 export function eventDataset(
   samples: readonly EventSample[],
   classNames: readonly string[],
-  { timeSteps, splitBy, cache }: FrameSettings,
+  { timeSteps, splitBy, cache, sensor = SENSOR }: FrameSettings,
   half: boolean,
 ): data.Dataset {
   const limited = data.atMost(AT_ONCE);
@@ -59,6 +61,7 @@ export function eventDataset(
     length: samples.length,
     classes: classNames.length,
     classNames,
+    labels: samples.map(({ label }) => label),
     concurrent: true,
     nameOf: (index) => (samples[index] as EventSample).name,
     get: (index) =>
@@ -73,21 +76,21 @@ export function eventDataset(
 
   async function make({ name, read }: EventSample): Promise<data.events.Frames> {
     const recording = await read();
-    const full = "frames" in recording ? expectSteps(recording.frames, timeSteps, name) : toFrames(recording.events, name);
+    const full = "frames" in recording ? expectSteps(recording.frames, timeSteps, sensor, name) : toFrames(recording.events, name);
     return half ? data.events.halveFrames(full) : full;
   }
 
   function toFrames(events: data.events.Events, name: string): data.events.Frames {
     if (!events.t.length) throw new FormatError(`${name}: expected events, found none. The file is damaged: copy or download it again.`);
-    return data.events.eventFrames(events, { ...SENSOR, timeSteps, splitBy });
+    return data.events.eventFrames(events, { ...sensor, timeSteps, splitBy });
   }
 }
 
-function expectSteps(frames: data.events.Frames, timeSteps: number, name: string): data.events.Frames {
+function expectSteps(frames: data.events.Frames, timeSteps: number, sensor: data.events.SensorSize, name: string): data.events.Frames {
   const [steps, height, width] = frames.shape;
-  if (steps !== timeSteps || height !== SENSOR.height || width !== SENSOR.width)
+  if (steps !== timeSteps || height !== sensor.height || width !== sensor.width)
     throw new SpikeloomError(
-      `${name}: expected ${timeSteps} frames of ${SENSOR.height} x ${SENSOR.width}, found ${steps} of ${height} x ${width}. Set data.timeSteps to what the files hold, or use the recordings.`,
+      `${name}: expected ${timeSteps} frames of ${sensor.height} x ${sensor.width}, found ${steps} of ${height} x ${width}. Set data.timeSteps to what the files hold, or use the recordings.`,
     );
   return frames;
 }
@@ -107,7 +110,12 @@ export function foundIn(dir: string, expected: string): string {
  * @param folders name of each class's folder, in the order of the classes
  * @throws SpikeloomError when a folder is missing or has no recordings
  */
-export async function samplesOfFolders(root: string, folders: readonly string[], extensions: readonly string[]): Promise<EventSample[]> {
+export async function samplesOfFolders(
+  root: string,
+  folders: readonly string[],
+  extensions: readonly string[],
+  sample: (path: string, label: number) => EventSample = sampleOfFile,
+): Promise<EventSample[]> {
   const samples = await Promise.all(
     folders.map(async (folder, label) => {
       const path = join(root, folder);
@@ -121,7 +129,7 @@ export async function samplesOfFolders(root: string, folders: readonly string[],
         .filter((e) => !e.isDirectory() && !e.name.startsWith(".") && extensions.some((ext) => e.name.endsWith(ext)))
         .map((e) => e.name);
       if (!names.length) throw new SpikeloomError(`${path}: expected recordings (${extensions.join(" or ")}), found none.`);
-      return data.events.byName(names).map((name) => sampleOfFile(join(path, name), label));
+      return data.events.byName(names).map((name) => sample(join(path, name), label));
     }),
   );
   return samples.flat();

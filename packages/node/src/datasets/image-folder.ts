@@ -64,6 +64,7 @@ async function imagesOf(root: string, classNames: readonly string[], present: re
     length: paths.length,
     classes: classNames.length,
     classNames,
+    labels,
     concurrent: true,
     nameOf: (index) => paths[index] as string,
     get: (index) => readImage(paths[index] as string, labels[index] as number),

@@ -6,6 +6,8 @@ import { dvs128Gesture } from "./dvs128-gesture.ts";
 import type { DatasetEntry } from "./entry.ts";
 import { imageFolder } from "./image-folder.ts";
 import { fashionMnist, kmnist, mnist } from "./mnist.ts";
+import { nMnist } from "./n-mnist.ts";
+import { saccadeFashionMnist, saccadeMnist } from "./saccades.ts";
 
 export type { DatasetEntry } from "./entry.ts";
 
@@ -18,4 +20,7 @@ export const datasets: Readonly<Record<string, DatasetEntry>> = {
   "image-folder": imageFolder,
   "cifar10-dvs": cifar10Dvs,
   "dvs128-gesture": dvs128Gesture,
+  "n-mnist": nMnist,
+  "saccade-mnist": saccadeMnist,
+  "saccade-fashion-mnist": saccadeFashionMnist,
 };
