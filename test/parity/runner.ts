@@ -13,6 +13,7 @@ import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
 import * as sdtV2 from "./checks/sdt-v2.ts";
 import { baseBlockChecks, energyTableChecks } from "./checks/sdt-v3.ts";
 import { largeBlockChecks, maeChecks, reconstructionChecks, sparseChecks } from "./checks/sdt-v3-large.ts";
+import { sfaChecks } from "./checks/sfa.ts";
 import {
   classifierLossChecks,
   distillationChecks,
@@ -21,7 +22,6 @@ import {
   rateAndGroupChecks,
   trainingRuleChecks,
 } from "./checks/training.ts";
-import { sfaChecks } from "./checks/sfa.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
 
