@@ -41,10 +41,11 @@ export function scope<R>(fn: () => R): R {
   }
   active = outer;
   const survivors = new Set<Tensor>();
-  collect(result, survivors);
+  const one = result instanceof Tensor;
+  if (!one) collect(result, survivors);
   for (const t of mine) {
     if (t.kept) continue;
-    if (survivors.has(t)) outer?.push(t);
+    if (one ? t === (result as Tensor) : survivors.has(t)) outer?.push(t);
     else t.dispose();
   }
   return result;

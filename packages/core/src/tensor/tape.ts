@@ -209,14 +209,15 @@ export function applyMany<A>(op: OpDefinition<A>, inputs: readonly Tensor[], set
     // An op may hand on an input as it came: it then gets a handle of its own, since the node hangs on the output. And no layer may
     // go past this op to what its output repeats.
     outputs = withRecording(false, () =>
-      scope(() =>
-        [op.forward(context, inputs, settings)].flat().map((t) => {
+      scope(() => {
+        const made = op.forward(context, inputs, settings);
+        return (Array.isArray(made) ? made : [made]).map((t) => {
           expectTensor(op.name, "what forward returns", t);
           const output = inputs.includes(t) || t.kept ? t.handle() : t;
           if (output.repeated) output.repeated.direct = false;
           return output;
-        }),
-      ),
+        });
+      }),
     );
   } catch (error) {
     context.free();
