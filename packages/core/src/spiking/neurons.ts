@@ -191,6 +191,7 @@ const neuronOp: OpDefinition<Call> = {
     run(
       "neuron_forward",
       {
+        ...kernelSwitches(rule),
         x: x.storage,
         scale: affine?.scale.storage ?? null,
         shift: affine?.shift.storage ?? null,
@@ -204,7 +205,6 @@ const neuronOp: OpDefinition<Call> = {
         steps,
         rows,
         c,
-        ...kernelSwitches(rule),
       },
       tilesFor(rows, steps * c),
     );

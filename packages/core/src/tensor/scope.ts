@@ -40,8 +40,9 @@ export function scope<R>(fn: () => R): R {
     throw error;
   }
   active = outer;
-  const survivors = new Set<Tensor>();
+  // Mostly one tensor: nothing to search.
   const one = result instanceof Tensor;
+  const survivors = new Set<Tensor>();
   if (!one) collect(result, survivors);
   for (const t of mine) {
     if (t.kept) continue;
