@@ -33,9 +33,11 @@ abstract class List extends Module {
 function holds(module: Module, t: Tensor): boolean {
   // By hand, not by `namedModules`: this runs between any two modules, and the walk is most of a small network's own time.
   const below = (value: unknown) => value === t || (value instanceof Module && holds(value, t));
-  for (const value of Object.values(module)) {
+  for (const key in module) {
+    const value: unknown = module[key as keyof Module];
     if (typeof value !== "object" || value === null) continue;
     if (below(value)) return true;
+    if (value instanceof Tensor || value instanceof Module) continue;
     if (Array.isArray(value)) {
       if (value.some(below)) return true;
     } else if (value instanceof Map) {

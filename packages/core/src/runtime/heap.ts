@@ -26,7 +26,7 @@ interface Block {
 /** Four bins for each power of two. */
 function binOf(size: number): number {
   const units = size / ALIGN;
-  const log = Math.floor(Math.log2(units));
+  const log = units < 2 ** 32 ? 31 - Math.clz32(units) : Math.floor(Math.log2(units));
   const quarter = Math.floor((units / 2 ** log - 1) * 4);
   return log * 4 + Math.min(3, quarter);
 }

@@ -218,6 +218,7 @@ const neuronOp: OpDefinition<Call> = {
     run(
       "neuron_forward",
       {
+        ...kernelSwitches(rule),
         x: x.storage,
         scale: affine?.scale.storage ?? null,
         shift: affine?.shift.storage ?? null,
@@ -231,7 +232,6 @@ const neuronOp: OpDefinition<Call> = {
         steps,
         rows,
         c,
-        ...kernelSwitches(rule),
       },
       tilesFor(rows, steps * c),
     );

@@ -39,19 +39,17 @@ export class Affine {
   readonly parts: AffineParts;
   /** Shortcuts in a row that are made, as they count. */
   readonly length: number;
+  private readonly tensors: readonly Tensor[];
   private readonly versions: readonly number[];
   private owners = 1;
 
   constructor(shape: Shape, parts: AffineParts) {
+    const { x, scale, shift, mean, rstd, plus } = parts;
     this.shape = shape;
     this.parts = parts;
-    this.length = parts.plus === null ? 0 : (parts.x.product ? 2 : 1) + (parts.plus instanceof Affine ? parts.plus.length : 0);
-    this.versions = this.tensors().map((t) => t.version);
-  }
-
-  private tensors(): Tensor[] {
-    const { plus, ...rest } = this.parts;
-    return [...Object.values(rest), plus].filter((t): t is Tensor => t !== null && !(t instanceof Affine));
+    this.tensors = [x, scale, shift, mean, rstd, plus].filter((t): t is Tensor => t !== null && !(t instanceof Affine));
+    this.length = plus === null ? 0 : (x.product ? 2 : 1) + (plus instanceof Affine ? plus.length : 0);
+    this.versions = this.tensors.map((t) => t.version);
   }
 
   /** Nothing but `x * scale + shift` of a batch norm: what a neuron's kernels take as it is. */
@@ -66,7 +64,7 @@ export class Affine {
 
   release(): void {
     if (--this.owners > 0) return;
-    for (const t of this.tensors()) t.dispose();
+    for (const t of this.tensors) t.dispose();
     if (this.parts.plus instanceof Affine) this.parts.plus.release();
   }
 
@@ -91,7 +89,7 @@ export class Affine {
   /** Is a part no longer what it was? */
   get stale(): boolean {
     const { plus } = this.parts;
-    return this.tensors().some((t, i) => t.version !== this.versions[i]) || (plus instanceof Affine && plus.stale);
+    return this.tensors.some((t, i) => t.version !== this.versions[i]) || (plus instanceof Affine && plus.stale);
   }
 
   /** The value in new memory, which is the caller's. */

@@ -40,11 +40,13 @@ export function scope<R>(fn: () => R): R {
     throw error;
   }
   active = outer;
+  // Mostly one tensor: nothing to search.
+  const one = result instanceof Tensor;
   const survivors = new Set<Tensor>();
-  collect(result, survivors);
+  if (!one) collect(result, survivors);
   for (const t of mine) {
     if (t.kept) continue;
-    if (survivors.has(t)) outer?.push(t);
+    if (one ? t === (result as Tensor) : survivors.has(t)) outer?.push(t);
     else t.dispose();
   }
   return result;

@@ -224,13 +224,15 @@ export function applyMany<A>(op: OpDefinition<A>, inputs: readonly Tensor[], set
   try {
     // An op may hand on an input as it came: it then gets a handle of its own, since the node hangs on the output. And no layer may
     // go past this op to what its output repeats.
-    const forward = () =>
-      [op.forward(context, inputs, settings)].flat().map((t) => {
+    const forward = () => {
+      const made = op.forward(context, inputs, settings);
+      return (Array.isArray(made) ? made : [made]).map((t) => {
         expectTensor(op.name, "what forward returns", t);
         const output = inputs.includes(t) || t.kept ? t.handle() : t;
         if (output.repeated) output.repeated.direct = false;
         return output;
       });
+    };
     outputs = withRecording(false, () => scope(() => (opHook ? withOpHook(null, forward) : forward())));
   } catch (error) {
     context.free();

@@ -1,7 +1,9 @@
 // Layers: state-dict keys and shapes, initial values, what forward computes, what is trained.
 import { beforeEach, describe, expect, it } from "vitest";
 import * as nn from "../../src/nn/index.ts";
-import { device, init, randomness } from "../../src/runtime/engine.ts";
+import { device, init, onDevice, randomness } from "../../src/runtime/engine.ts";
+import { Phantom } from "../../src/runtime/phantom.ts";
+import { profileKernels } from "../../src/runtime/profile.ts";
 import { checkpoint } from "../../src/tensor/checkpoint.ts";
 import { batchNorm } from "../../src/tensor/ops/norm.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
@@ -278,6 +280,37 @@ describe("BatchNorm", () => {
     close(y.dataSync(), expected.dataSync(), 0);
     expect([...norm.running_mean!.dataSync()]).toEqual(before);
     expect(norm.num_batches_tracked?.itemSync()).toBe(2);
+  });
+
+  it("in eval works out its coefficients once, and again when anything that they follow from changes", () => {
+    const norm = new nn.BatchNorm1d(3).eval();
+    const coefficientKernels = () =>
+      profileKernels(() => {
+        const found = (norm.forward(x()) as Tensor).dataSync();
+        const [gamma, beta, mean, variance] = [norm.weight!, norm.bias!, norm.running_mean!, norm.running_var!].map((t) => t.dataSync());
+        const at = (values: ArrayLike<number> | undefined, i: number) => values?.[i % 3] as number;
+        const expected = [...x().dataSync()].map(
+          (v, i) => ((v - at(mean, i)) / Math.sqrt(at(variance, i) + norm.eps)) * at(gamma, i) + at(beta, i),
+        );
+        close(found, expected, 1e-12);
+      }).kernels.filter((k) => k.kernel === "bn_coefficients").length;
+    const changes = [
+      () => norm.weight!.set([2, 3, -1]),
+      () => norm.bias!.set([1, 0.5, 4]),
+      () => norm.running_mean!.set([0.1, 0.2, -0.3]),
+      () => norm.running_var!.set([1, 2, 0.5]),
+      () => norm.loadStateDict(new nn.BatchNorm1d(3).stateDict()),
+      () => void norm.train().forward(values([4, 3], 2)),
+    ];
+    expect(coefficientKernels()).toBe(1);
+    for (const change of changes) {
+      expect(coefficientKernels()).toBe(0);
+      change();
+      norm.eval();
+      expect(coefficientKernels()).toBe(1);
+    }
+    onDevice(new Phantom(device()), () => void scope(() => norm.forward(tensor([1, 2, 3], [1, 3]))));
+    expect(coefficientKernels()).toBe(1);
   });
 
   it("averages over all batches with momentum null", () => {

@@ -332,7 +332,7 @@ function convolve(
   const oh = same ? h : windowCount(h, { kernel: kh, stride: sh, padding: ph, dilation: dh });
   const ow = same ? w : windowCount(w, { kernel: kw, stride: sw, padding: pw, dilation: dw });
   expectWindows(op, x.shape, { oh, ow }, [kh, kw], [ph, pw]);
-  const window = { ...sizes, oh, ow, co, sh, sw, ph, pw, dh, dw };
+  const window = { n: sizes.n, h, w, ci, oh, ow, co, kh, kw, sh, sw, ph, pw, dh, dw };
   return apply(convolution, bias ? [x, weight, bias] : [x, weight], {
     window,
     groups,

@@ -33,7 +33,16 @@ export function tableBlock(g: Window, planes: number): { high: number; wide: num
 export function spikeProduct(x: Tensor, weight: Tensor, bias: Tensor | null, y: Tensor, g: Window, adding = false): boolean {
   if (!fitsEvents(g)) return false;
   const format = x.spikes as SpikeFormat;
-  const args = { x: x.storage, wt: weight.storage, bias: bias?.storage ?? null, y: y.storage, ...format };
+  // One spread only, and first: an object that is put together of several takes longer than some kernels.
+  const args = {
+    ...g,
+    x: x.storage,
+    wt: weight.storage,
+    bias: bias?.storage ?? null,
+    y: y.storage,
+    planes: format.planes,
+    scale: format.scale,
+  };
   // One tap for each pixel: they are one row.
   const pixels = g.n * g.h * g.w;
   const row = g.kh * g.kw * g.sh * g.sw === 1 && g.ph + g.pw === 0 ? { ...g, n: 1, h: 1, oh: 1, w: pixels, ow: pixels } : g;
@@ -41,7 +50,11 @@ export function spikeProduct(x: Tensor, weight: Tensor, bias: Tensor | null, y: 
   const share = () => setBits(x) / (x.size * format.planes);
   if (block && tablesRun(device().isa, block.high * block.wide, share)) {
     const units = tableUnits(row.n * row.oh, row.ow, g.co, block);
-    run("spike_conv2d_table", { ...args, ...row, ...block }, tilesFor(units, block.high * block.wide * g.kh * g.kw * wordsOf(g.ci) * 7));
+    run(
+      "spike_conv2d_table",
+      { ...args, n: row.n, h: row.h, w: row.w, oh: row.oh, ow: row.ow, high: block.high, wide: block.wide },
+      tilesFor(units, block.high * block.wide * g.kh * g.kw * wordsOf(g.ci) * 7),
+    );
     return true;
   }
   const events = adding || byEvents("spikeProduct", x, g);
@@ -50,6 +63,6 @@ export function spikeProduct(x: Tensor, weight: Tensor, bias: Tensor | null, y: 
   const units = spikeUnits(g.n, g.oh, g.ow, g.co, g.kh * g.kw);
   const tiles = tilesFor(units, (g.n * g.oh * g.ow * g.kh * g.kw * g.ci * g.co * format.planes) / 32 / units);
   const rows = (g.n * g.oh * g.ow * units) / spikeUnits(g.n, g.oh, g.ow, 1, 1);
-  run("spike_conv2d", { ...args, ...g, terms }, tilesOfTerms(tiles, rows, terms));
+  run("spike_conv2d", { ...args, terms }, tilesOfTerms(tiles, rows, terms));
   return true;
 }
