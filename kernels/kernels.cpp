@@ -25,6 +25,7 @@ namespace JOIN(isa_, ISA) {
 #include "winograd.h"
 #include "spike.h"
 #include "amx.h"
+#include "depthwise_table.h"
 #include "depthwise.h"
 #include "pooling.h"
 #include "spike_table.h"
