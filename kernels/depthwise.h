@@ -58,6 +58,10 @@ struct DwFloats {
     for (int64_t i = from; i < to; i++, in += c, out += LANES)
       for (int64_t j = 0, v = 0; j < cols; j += LANES, v++) store(out + v * stride, load_lanes(in + j, (int)least(LANES, cols - j)));
   }
+  // Ask for a line of columns [from, to) early: the next channels lie in as many cache lines again.
+  void ask(int64_t row, int64_t from, int64_t to, int64_t channel) const {
+    for (int64_t i = from; i < to; i++) __builtin_prefetch(x + (row * w + i) * c + channel, 0, 2);
+  }
 };
 struct DwSpikes {
   const uint32_t* x;
@@ -74,6 +78,7 @@ struct DwSpikes {
         store(out + v * stride, value);
       }
   }
+  void ask(int64_t, int64_t, int64_t, int64_t) const {}
 };
 
 // Stage source rows [row, row + rows), those inside the image, from column `column` on, `wide` columns each.
@@ -130,8 +135,7 @@ INLINE DwOutputs dw_outputs_of(int64_t outputs, bool unit) {
   return unit ? dw_outputs<P, true> : dw_outputs<P, false>;
 }
 
-// The same for K neighbouring taps in a row, stride 1, `rows` rows: with registers for all, an input vector is loaded once for all taps
-// that meet it. The taps' weights lie `wstep` floats apart (less than 0 where the window is turned), rows of them `wrow`.
+// The same for K neighbouring taps in a row, stride 1, `rows` rows: an input vector is loaded once for all taps that meet it. The taps' weights lie `wstep` floats apart (less than 0 where the window is turned), rows of them `wrow`.
 template <int P, int K>
 static __attribute__((noinline)) void dw_slide(const float* x, int64_t xrow, const float* weights, int64_t wstep, int64_t wrow,
                                                int64_t rows, const float* start, int64_t start_step, float* y, int64_t ystep, int lanes) {
@@ -151,10 +155,12 @@ static __attribute__((noinline)) void dw_slide(const float* x, int64_t xrow, con
   for (int p = 0; p < P; p++) store_lanes(y + p * ystep, s[p], lanes);
 }
 typedef void (*DwSlide)(const float*, int64_t, const float*, int64_t, int64_t, int64_t, const float*, int64_t, float*, int64_t, int);
-// For 4 to 8 outputs and 3, 5 or 7 taps where there are registers for it; else null.
+// Outputs, 7 weights, an input and a product in registers: of 32 with AVX-512, of 16.
+#define DW_SLIDE (LANES == 16 ? 8 : 6)
+// For 4 outputs or more and 3, 5 or 7 taps; else null.
 template <int P>
 INLINE DwSlide dw_slide_of(int64_t outputs, int64_t taps) {
-  if constexpr (LANES < 16 || P < 4)
+  if constexpr (P < 4)
     return nullptr;
   else
     return outputs != P ? dw_slide_of<P - 1>(outputs, taps)
@@ -195,7 +201,8 @@ static void dw_rows(char* scratch, const DwAxis& ay, const DwAxis& ax, const Sou
                 for (int64_t j = 0, v = 0; j < cols; j += LANES, v++)
                   store(weights + (v * DW_TAPS + t) * LANES, load_lanes(w + j, (int)least(LANES, cols - j)));
               }
-            const bool first = ky == 0 && kx == 0, neighbours = ax.step == 1 && (ax.slope == 1 || ax.slope == -1);
+            const bool first = ky == 0 && kx == 0, neighbours = ax.step == 1 && (ax.slope == 1 || ax.slope == -1),
+                       slides = neighbours && (along == 3 || along == 5 || along == 7);
             for (int64_t j = 0, v = 0; j < cols; j += LANES, v++)
               for (int64_t r = 0; r < rows; r++) {
                 int64_t k0 = 0, k1 = down;  // the window's rows inside the image
@@ -206,12 +213,20 @@ static void dw_rows(char* scratch, const DwAxis& ay, const DwAxis& ax, const Sou
                 while (k0 < k1 && !inside(k0)) k0++;
                 while (k1 > k0 && !inside(k1 - 1)) k1--;
                 const float* x = staged + v * stride + r * ay.step * wide * LANES;
+                if (DW_ASKS && first && j % 16 == 0) {
+                  const int64_t row = (i + r) * ay.step, column = left * ax.step;
+                  if (c0 + DW_CHANNELS + j < c && row < ay.source)
+                    source.ask(row, column, least(ax.source, column + (across - 1) * ax.step + 1), c0 + DW_CHANNELS + j);
+                  if (r + 1 < rows)
+                    for (int64_t q = 0; q < across; q++)
+                      __builtin_prefetch(y + ((ay.first + (i + r + 1) * ay.every) * width + ax.first + (left + q) * ax.every) * c + c0 + j, 1);
+                }
                 float* to = y + ((ay.first + (i + r) * ay.every) * width + ax.first + left * ax.every) * c + c0 + j;
                 for (int64_t q = 0, n; q < across; q += n) {
-                  const int64_t blocks = ceil_div(across - q, DW_OUTPUTS);
+                  const int64_t blocks = ceil_div(across - q, slides ? DW_SLIDE : DW_OUTPUTS);
                   n = ceil_div(across - q, blocks);
                   const float* start = !first ? to + q * ystep : bias ? bias + c0 + j : nullptr;
-                  if (const DwSlide slide = neighbours ? dw_slide_of<DW_OUTPUTS>(n, along) : nullptr) {
+                  if (const DwSlide slide = slides ? dw_slide_of<DW_SLIDE>(n, along) : nullptr) {
                     const bool turned = ax.slope < 0;
                     slide(x + q * LANES + taps[k0 * along + (turned ? along - 1 : 0)].x, ay.slope * wide * LANES,
                         weights + (v * DW_TAPS + k0 * along + (turned ? along - 1 : 0)) * LANES, turned ? -LANES : LANES, along * LANES,
@@ -248,6 +263,7 @@ KERNEL(dwconv2d) {
 }
 
 KERNEL(spike_dwconv2d) {
+  if (dwt_serves(a)) return dwt_tile(a, tile);
   dw_forward_tile(a, tile, [&](int64_t image) {
     const int64_t row = (int64_t)a.planes * ceil_div((int64_t)a.co, 32);
     return DwSpikes{(const uint32_t*)a.x + image * (int64_t)a.h * (int64_t)a.w * row, a.w, a.co, a.planes, a.scale};

@@ -26,6 +26,7 @@ namespace JOIN(isa_, ISA) {
 #include "spike.h"
 #include "steps.h"
 #include "amx.h"
+#include "depthwise_table.h"
 #include "depthwise.h"
 #include "pooling.h"
 #include "spike_table.h"

@@ -306,7 +306,7 @@ export const KERNELS = {
   dwconv2d_grad_input: { gy: P, wt: P, gx: P, ...WINDOW },
   /** gw [kh, kw, c]. Units: ceil(c / 32). */
   dwconv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW },
-  /** As dwconv2d, of the values of spikes x [n, h, w, planes, words(c)]; the same bits. Units: n * oh. */
+  /** As dwconv2d, of the values of spikes x [n, h, w, planes, words(c)]; the same bits but where windows of 5 to 7 taps go by tables. Units: n * oh. */
   spike_dwconv2d: { x: P, wt: P, bias: P, y: P, ...WINDOW, planes: I, scale: F },
   /** As dwconv2d_grad_weight, likewise. Units: ceil(c / 32). */
   spike_dwconv2d_grad_weight: { x: P, gy: P, gw: P, ...WINDOW, planes: I, scale: F },

@@ -366,7 +366,15 @@ const cases: Cases<KernelName> = {
     return { args: { ...buffers, ...g }, ...summed(g.n * g.oh * g.ow) };
   },
   spike_dwconv2d: (d) => {
-    const { ih: _ih, iw: _iw, ...g } = d.window({ sameChannels: true, limit: 40_000 });
+    const { ih: _ih, iw: _iw, ...any } = d.window({ sameChannels: true, limit: 40_000 });
+    // Half of the calls are of large windows over wider rows, which go by tables.
+    const large = () => {
+      const [kh, kw, oh, ow, ph, pw] = [d.int(5, 7), d.int(5, 7), d.int(1, 20), d.int(6, 36), d.int(0, 4), d.int(0, 4)];
+      const [h, w, c] = [Math.max(1, oh + kh - 1 - 2 * ph), Math.max(1, ow + kw - 1 - 2 * pw), d.pick(16, 17, 32, 45)];
+      const sizes = { n: d.int(1, 3), h, w, ci: c, oh: h + 2 * ph - kh + 1, ow: w + 2 * pw - kw + 1, co: c };
+      return { ...sizes, kh, kw, sh: 1, sw: 1, ph, pw, dh: 1, dw: 1 };
+    };
+    const g = d.bool() ? any : large();
     const c = g.co;
     const planes = d.pick(1, 1, 2, 3);
     const buffers = { x: d.spikes(g.n * g.h * g.w, planes, c), wt: d.floats(g.kh * g.kw * c), bias: d.bool() ? d.floats(c) : null };
