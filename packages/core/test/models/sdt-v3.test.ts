@@ -274,9 +274,7 @@ describe("energy", () => {
   ])("%s at 224: the specified operations of the first convolution, the other layers, attention", (name, first, layers, attention) => {
     const system = findSystem("sdt-v3");
     const config = system.configs[name] as Record<string, unknown>;
-    const { rows } = system.energyTable!(config, { timeSteps: 1, height: 224, width: 224 }) as {
-      rows: readonly { part: string; ops: number }[];
-    };
+    const rows = system.energyTable?.(config, { timeSteps: 1, height: 224, width: 224 }).rows ?? [];
     const sum = (list: typeof rows) => list.reduce((n, { ops }) => n + ops, 0);
     const products = rows.filter(({ part }) => part.includes(" "));
     expect([rows[0]?.ops, sum(rows.slice(1)) - sum(products), sum(products)]).toEqual([first, layers, attention]);
