@@ -59,6 +59,21 @@ describe("the named configurations", () => {
     expect(device().memory().used).toBe(0);
   });
 
+  /** Dense multiply-accumulates of an image: of the first convolution, of the other weight layers, and of attention's products. */
+  it.each<[string, number, number, number, number]>([
+    ["83m", 224, 118_013_952, 29_056_540_672, 154_140_672],
+    ["83m", 384, 346_816_512, 85_388_664_832, 452_984_832],
+    ["171m", 224, 180_708_864, 63_335_514_624, 346_816_512],
+    ["171m", 384, 531_062_784, 186_125_881_344, 1_019_215_872],
+  ])("%s at %d: operations of the energy table", (name, size, first, layers, attention) => {
+    const { energyTable, configs } = findSystem("sdt-v3");
+    const table = energyTable?.({ ...configs[name], kd: true }, { timeSteps: 1, height: size, width: size });
+    const rows = table?.rows ?? [];
+    const sum = (list: typeof rows) => list.reduce((n, { ops }) => n + ops, 0);
+    const products = rows.filter(({ part }) => /k\^T v/.test(part));
+    expect([rows[0]?.ops, sum(rows.slice(1)) - sum(products), sum(products)]).toEqual([first, layers, attention]);
+  });
+
   it("lie in 14 layers, of which the first is everything before the blocks", () => {
     const { layers, configs } = findSystem("sdt-v3");
     const { count, of } = layers?.(configs["83m"] as Record<string, unknown>) ?? { count: 0, of: () => -1 };

@@ -25,14 +25,14 @@ import { type MakeNeuron, upNeuron } from "./neuron.ts";
 import { mergeRepConv1d, RepConv1d } from "./rep-conv.ts";
 
 /** Down-sampling of an image that may be seen in part. */
-class LargeDownsampling extends Downsampling {
+export class LargeDownsampling extends Downsampling {
   override forward(x: Tensor, ...places: Places): Tensor {
     return normSeen(this.encode_bn, this.encode_conv.forward(this.encode_spike ? this.encode_spike.forward(x) : x), ...places);
   }
 }
 
 /** Convolution with bias, and a norm; keys 0 and 1. */
-class ConvNorm extends Module {
+export class ConvNorm extends Module {
   "0": Conv2d;
   "1": BatchNorm2d;
 

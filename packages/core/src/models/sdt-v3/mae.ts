@@ -73,7 +73,7 @@ function linear(inputs: number, outputs: number, bias = true): Linear {
 }
 
 /** Softmax attention of a vision transformer. */
-class DecoderAttention extends Module {
+export class DecoderAttention extends Module {
   qkv: Linear;
   proj: Linear;
   private readonly heads: number;
@@ -94,7 +94,7 @@ class DecoderAttention extends Module {
   }
 }
 
-class DecoderMLP extends Module {
+export class DecoderMLP extends Module {
   fc1: Linear;
   fc2: Linear;
 
@@ -112,7 +112,7 @@ class DecoderMLP extends Module {
 const layerNorm = (dim: number) => new LayerNorm(dim, { eps: 1e-6 });
 
 /** Block of a vision transformer (Dosovitskiy et al. 2021), the norms in front. */
-class DecoderBlock extends Module {
+export class DecoderBlock extends Module {
   norm1: LayerNorm;
   attn: DecoderAttention;
   norm2: LayerNorm;
