@@ -10,9 +10,18 @@ import { moduleChecks } from "./checks/model.ts";
 import { lifChecks, plifChecks, quantiserChecks } from "./checks/neurons.ts";
 import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
+import * as sdtV2 from "./checks/sdt-v2.ts";
 import { baseBlockChecks, energyTableChecks } from "./checks/sdt-v3.ts";
+import { largeBlockChecks, maeChecks, reconstructionChecks, sparseChecks } from "./checks/sdt-v3-large.ts";
 import { sfaChecks } from "./checks/sfa.ts";
-import { lossChecks, optimizerChecks } from "./checks/training.ts";
+import {
+  classifierLossChecks,
+  distillationChecks,
+  lossChecks,
+  optimizerChecks,
+  rateAndGroupChecks,
+  trainingRuleChecks,
+} from "./checks/training.ts";
 import type { Check } from "./compare.ts";
 import { type Fixture, readFixture } from "./fixture.ts";
 
@@ -36,6 +45,9 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v3/model": integerNetworkChecks,
   "sdt-v3/dvs": integerNetworkChecks,
   "sdt-v3/unit-blocks-base": baseBlockChecks,
+  "sdt-v3/mae": maeChecks,
+  "sdt-v3/unit-blocks-large": largeBlockChecks,
+  "sdt-v3/unit-sparse": sparseChecks,
   "sdt-v3/unit-energy": energyTableChecks,
   "sdt-v3/unit-dvs-data": dvsDataChecks,
   "sdt-v1/unit_events": eventChecks,
@@ -49,12 +61,28 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v1/unit_attention_map": attentionChecks,
   "sdt-v1/unit_losses": lossChecks,
   "sdt-v1/unit_optimizers": optimizerChecks,
+  ...Object.fromEntries(Object.keys(models.sdtV2.sdtV2.official).map((kind) => [`sdt-v2/${kind}`, sdtV2.partChecks])),
+  "sdt-v2/model": sdtV2.networkChecks,
+  "sdt-v2/unit_sdsa3_operator": sdtV2.operatorChecks,
+  "sdt-v2/unit_distillation": distillationChecks,
+  "sdt-v2/unit_lr_and_groups": rateAndGroupChecks,
+  "sdt-v3/unit-losses": (fixture, double) => [...classifierLossChecks(fixture), ...reconstructionChecks(fixture, double)],
+  "sdt-v3/unit-optim": trainingRuleChecks,
+  "sdt-v2/unit_energy": sdtV2.energyChecks,
+};
+
+/** Kinds of one system that are modules of another. */
+const OF_ANOTHER: Readonly<Record<string, readonly [system: string, kind: string]>> = {
+  "sdt-v2/teacher": ["caformer", "model"],
+  "sdt-v3/teacher": ["caformer", "model"],
 };
 
 /** The checks of a fixture's kind, or undefined when none is known. */
 export function checksFor({ system, kind }: Fixture): KindChecks | undefined {
   const unit = UNITS[`${system}/${kind}`];
   if (unit) return unit;
+  const owner = OF_ANOTHER[`${system}/${kind}`];
+  if (owner) return (fixture, double) => moduleChecks({ ...fixture, system: owner[0], kind: owner[1] }, double);
   const official = models.systems.find((s) => s.name === system)?.official ?? {};
   return Object.hasOwn(official, kind) ? moduleChecks : undefined;
 }

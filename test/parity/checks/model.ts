@@ -49,7 +49,7 @@ function oneModule(fixture: Fixture, kind: models.OfficialKind, double: boolean)
   });
 }
 
-function names(fixture: Fixture, module: nn.Module): Check[] {
+export function names(fixture: Fixture, module: nn.Module): Check[] {
   const found = Object.fromEntries([...module.stateShapes()].map(([key, shape]) => [key, [...shape]]));
   const expected = fixture.state_shapes ?? {};
   const differing = [...new Set([...Object.keys(found), ...Object.keys(expected)])].filter(
@@ -169,7 +169,7 @@ function trainStep(fixture: Fixture, kind: models.OfficialKind, module: nn.Modul
   return checks;
 }
 
-function gradients(fixture: Fixture, module: nn.Module, double: boolean, tolerance: number): Check[] {
+export function gradients(fixture: Fixture, module: nn.Module, double: boolean, tolerance: number): Check[] {
   const parameters = new Map(module.namedParameters());
   const checks: Check[] = [];
   const zero = new Set((fixture.zero_grad_params ?? []) as string[]);

@@ -1,7 +1,7 @@
 /** Fixtures of the official training's losses and optimisers. */
-import { nn, optim, type Tensor, tensor, train } from "spikeloom";
+import { models, nn, optim, scope, type Tensor, tensor, train } from "spikeloom";
 import { type Check, check, compare, holds, relative } from "../compare.ts";
-import { type Fixture, type InputSpec, inputArray, type Stored } from "../fixture.ts";
+import { type Fixture, type InputSpec, inputArray, type Stored, unit } from "../fixture.ts";
 
 /** Float32 runs, stored with nine digits (spec, section 10). */
 const TOLERANCE = 1e-6;
@@ -108,4 +108,226 @@ export function optimizerChecks(fixture: Fixture): Check[] {
     for (const p of parameters.values()) p.dispose();
     return checks;
   });
+}
+
+interface DistillationCase {
+  kind: "none" | "hard" | "soft";
+  alpha: number;
+  tau: number;
+  smoothing: number;
+}
+
+/** Logits of the heads, as a leaf. */
+function headOf(fixture: Fixture, key: string): Tensor {
+  const { data, shape } = inputArray(key, fixture.inputs[key] as InputSpec);
+  const t = tensor(data as Float32Array, shape);
+  t.requiresGrad = true;
+  return t;
+}
+
+const gradientOf = (t: Tensor) => t.grad && { dtype: "f64" as const, shape: t.shape, data: Float64Array.from(t.grad.dataSync()) };
+
+/** One case of a loss with a teacher: its value and the gradients of both heads. */
+function distilled(
+  what: string,
+  { kind, alpha, tau, smoothing }: DistillationCase,
+  [head, student, teacher]: readonly [Tensor, Tensor, Tensor],
+  labels: Int32Array,
+  expected: { loss: number; head: Stored; student: Stored | null },
+): Check[] {
+  const base = train.classificationLoss(head, tensor(labels), { labelSmoothing: smoothing });
+  const loss = kind === "none" ? base : nn.distillationLoss(base, student, teacher, { kind, alpha, temperature: tau });
+  loss.backward();
+  return [
+    check(`${what}: loss`, relative([loss.itemSync()], [expected.loss]), TOLERANCE),
+    compare(`${what}: gradient`, gradientOf(head) ?? undefined, expected.head, TOLERANCE),
+    expected.student
+      ? compare(`${what}: gradient of the other head`, gradientOf(student) ?? undefined, expected.student, TOLERANCE)
+      : holds(`${what}: no gradient of the other head`, !student.grad),
+    holds(`${what}: no gradient of the teacher`, !teacher.grad),
+  ];
+}
+
+/** The distillation loss of V2's training. */
+export function distillationChecks(fixture: Fixture): Check[] {
+  const labels = Int32Array.from(fixture.inputs.labels as number[]);
+  const cases = fixture.cases as Record<string, { args: DistillationCase; loss: number; grad_head: Stored; grad_head_kd: Stored | null }>;
+  return Object.entries(cases).flatMap(([what, { args, loss, grad_head, grad_head_kd }]) =>
+    scope(() => {
+      const heads = ["head", "head_kd", "teacher"].map((key) => headOf(fixture, key)) as [Tensor, Tensor, Tensor];
+      return distilled(what, args, heads, labels, { loss, head: grad_head, student: grad_head_kd });
+    }),
+  );
+}
+
+interface DistillationOutput {
+  loss: number;
+  grad_logits: number[];
+  grad_logits_kd: number[] | null;
+}
+
+/** The losses of V3's training on labels and on a teacher. */
+export function classifierLossChecks(fixture: Fixture): Check[] {
+  const labels = Int32Array.from(fixture.inputs.labels as number[]);
+  return Object.entries(fixture.outputs as Record<string, unknown>).flatMap(([name, stored]) =>
+    scope((): Check[] => {
+      const heads = ["ls_logits", "ls_logits_kd", "ls_teacher"].map((key) => headOf(fixture, key)) as [Tensor, Tensor, Tensor];
+      const [head] = heads;
+      const { shape } = head;
+      const plain = (targets: Tensor, labelSmoothing = 0) => [
+        check(name, relative([train.classificationLoss(head, targets, { labelSmoothing }).itemSync()], [stored as number]), TOLERANCE),
+      ];
+      if (name === "cross_entropy") return plain(tensor(labels));
+      if (name === "label_smoothing_0.1") return plain(tensor(labels), 0.1);
+      if (name === "soft_target") {
+        const scores = Float64Array.from(unit("ls_soft", head.size), (u) => Math.fround(4 * u - 2));
+        return plain(nn.softmax(tensor(scores, shape, "f32")));
+      }
+      const [, kind, alpha, tau] = /^distill_(none|hard|soft)_alpha([\d.]+)_tau([\d.]+)$/.exec(name) ?? [];
+      if (kind === undefined) return [];
+      const { loss, grad_logits: first, grad_logits_kd: second } = stored as DistillationOutput;
+      const as = (values: number[]): Stored => ({ shape: [...shape], values });
+      return distilled(
+        name,
+        { kind: kind as DistillationCase["kind"], alpha: Number(alpha), tau: Number(tau), smoothing: 0.1 },
+        heads,
+        labels,
+        { loss, head: as(first), student: second && as(second) },
+      );
+    }),
+  );
+}
+
+interface Group {
+  lr_scale: number;
+  weight_decay: number;
+}
+
+/** Our groups of a network, and how many tensors and numbers each of the stored ones should have. */
+function groupChecks<G extends Group>(
+  what: string,
+  groups: readonly optim.ParameterGroup[],
+  stored: readonly G[],
+  same: (group: optim.ParameterGroup, expected: G) => boolean,
+): Check[] {
+  return [
+    holds(`${what}: number of groups`, groups.length === stored.length, `${groups.length} for ${stored.length}`),
+    ...stored.map((expected) => {
+      const { lr_scale: scale, weight_decay: decay } = expected;
+      // Scales are stored with nine digits.
+      const own = groups.find((g) => relative([g.lrScale ?? 1], [scale]) < 5e-9 && g.weightDecay === decay);
+      return holds(`${what}: scale ${scale}, decay ${decay}`, own !== undefined && same(own, expected));
+    }),
+  ];
+}
+
+const rates = (schedule: optim.Schedule, scale: number, [epoch, rate]: readonly [number, number]) =>
+  check(`rate at ${epoch}${scale === 1 ? "" : `, times ${scale}`}`, relative([scale * optim.lrAt(schedule, epoch)], [rate]), 5e-9);
+
+/** The learning rates of V2's training, and its groups: every rate is the same, whatever the layer decay. */
+export function rateAndGroupChecks(fixture: Fixture): Check[] {
+  interface Stage {
+    lr: number;
+    warmup_epochs: number;
+    epochs: number;
+    min_lr: number;
+    lr_at_fractional_epoch: Record<string, number>;
+  }
+  const checks = Object.values(fixture.schedules as Record<string, Stage>).flatMap((s) => {
+    const { lr, epochs } = s;
+    const schedule = { name: "cosine", lr, epochs, warmupEpochs: s.warmup_epochs, minLr: s.min_lr, warmupPrefix: true } as const;
+    return Object.entries(s.lr_at_fractional_epoch).map(([epoch, rate]) => rates(schedule, 1, [Number(epoch), rate]));
+  });
+  const { weight_decay: decay, keys_of_param_groups_tiny_model: _, ...config } = fixture.param_groups_model as Record<string, unknown>;
+  const kind = models.findSystem("sdt-v2").official.model as models.OfficialKind;
+  const net = nn.init.withoutDraws(() => kind.build(config));
+  const groups = optim.weightDecayGroups(net, decay as number);
+  type Counted = Group & { tensors: number; params: number };
+  for (const [layerDecay, stored] of Object.entries(fixture.param_groups_tiny_model as Record<string, Counted[]>))
+    checks.push(
+      ...groupChecks(`layer decay ${layerDecay}`, groups, stored, ({ parameters }, { tensors, params }) => {
+        return parameters.length === tensors && parameters.reduce((n, p) => n + p.size, 0) === params;
+      }),
+    );
+  net.dispose();
+  return checks;
+}
+
+/** LAMB, AdamW, learning rates and groups of V3's trainings. */
+export function trainingRuleChecks(fixture: Fixture): Check[] {
+  const { lamb, adamw_pretrain: adamw, lr_schedule: schedules, ...groups } = fixture.outputs as Record<string, Json>;
+  const checks = [...optimizerSteps("lamb", lamb), ...optimizerSteps("adamw", adamw)];
+  for (const [name, points] of Object.entries(schedules as Record<string, [number, number, number][]>)) {
+    const [, blr, batch, warmupEpochs, epochs, minLr] =
+      /\(blr ([\de.-]+), batch (\d+), warmup (\d+), epochs (\d+), min ([\de.-]+)\)/.exec(name)?.map(Number) ?? [];
+    if (blr === undefined) continue;
+    const lr = (blr * (batch as number)) / 256;
+    const schedule = { name: "cosine", lr, epochs, warmupEpochs, minLr, warmupPrefix: true } as optim.Schedule;
+    for (const [epoch, rate, half] of points) checks.push(rates(schedule, 1, [epoch, rate]), rates(schedule, 0.5, [epoch, half]));
+  }
+  return [...checks, ...networkGroupChecks(groups)];
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a fixture's part, whose fields its check knows
+type Json = any;
+
+/** Three steps of an optimiser on tensors under the fill rule. */
+function optimizerSteps(what: "lamb" | "adamw", { first_step: start, settings, inputs, after_steps_1_2_3: steps }: Json): Check[] {
+  const filled = (spec: InputSpec, name: string) => inputArray(name, spec).data as Float32Array;
+  const names = what === "lamb" ? { w: "g1", b: "g2", z: "g3" } : { w: "g" };
+  const parameters = Object.keys(names).map((key) => {
+    const spec = inputs[`${what}_${key}`] as InputSpec | undefined;
+    const shape = spec?.shape ?? [2, 2];
+    return nn.parameterFrom(spec ? filled(spec, `${what}_${key}`) : new Float32Array(4), shape, null);
+  });
+  const { lr, betas, eps } = settings;
+  const optimizer =
+    what === "lamb"
+      ? new optim.LAMB(
+          parameters.map((p) => ({
+            parameters: [p],
+            weightDecay: p.rank > 1 ? (settings.weight_decay_w_z as number) : (settings.weight_decay_b as number),
+          })),
+          { lr, betas, eps, maxGradNorm: settings.max_grad_norm, trustClip: settings.trust_clip },
+        )
+      : new optim.AdamW(parameters, { lr, betas, eps, weightDecay: settings.weight_decay });
+  const checks = (steps as (Record<string, number[]> | number[])[]).flatMap((after, i) => {
+    optimizer.zeroGrad();
+    Object.values(names).forEach((name, k) => {
+      const p = parameters[k] as nn.Parameter;
+      p.grad = tensor(filled(inputs[`${what}_${name}_<step>`] as InputSpec, `${what}_${name}_${start + i}`), p.shape);
+    });
+    optimizer.step();
+    return Object.keys(names).map((key, k) => {
+      const p = parameters[k] as nn.Parameter;
+      const found = { dtype: "f64" as const, shape: p.shape, data: Float64Array.from(p.dataSync()) };
+      const values = (Array.isArray(after) ? after : after[key]) as number[];
+      return compare(`${what}: ${key} after step ${i + 1}`, found, { shape: [...p.shape], values }, TOLERANCE);
+    });
+  });
+  optimizer.zeroGrad();
+  optimizer.dispose();
+  for (const p of parameters) p.dispose();
+  return checks;
+}
+
+/** Groups of whole networks, with a layer decay of 0.75 and without one. */
+function networkGroupChecks(stored: Json): Check[] {
+  type Named = Group & { n_params: number; first: string; last?: string };
+  const grouped = (model: string, layerDecay: number, expected: Named[]): Check[] => {
+    const { system, config } = models.resolveModel(model);
+    const net = nn.init.withoutDraws(() => system.build(config));
+    const layers = system.layers?.(config);
+    const groups = optim.weightDecayGroups(net, 0.05, { layerDecay, layers });
+    const names = new Map([...net.namedParameters()].map(([name, p]) => [p, name]));
+    const checks = groupChecks(model, groups, expected, ({ parameters }, { n_params, first, last }) => {
+      const keys = parameters.map((p) => names.get(p));
+      return keys.length === n_params && keys[0] === first && (last === undefined || keys.at(-1) === last);
+    });
+    for (const [key, id] of Object.entries(layerDecay === 1 ? {} : (stored.layer_id_large as Record<string, number>)))
+      checks.push(holds(`layer of ${key}`, layers?.of(key) === id));
+    net.dispose();
+    return checks;
+  };
+  return [...grouped("sdt-v3/83m", 0.75, stored["layer_decay_large_83m_0.75"]), ...grouped("sdt-v3/5m", 1, stored.groups_base_5m)];
 }

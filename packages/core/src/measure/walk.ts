@@ -55,7 +55,7 @@ function walkOne(model: Module, input: Tensor, listener: Listener): void {
                   clock ??= { steps: output.shape[0] as number, samples: output.rank > 2 ? (output.shape[1] as number) : 1 };
                 listener.module?.(names.get(m) ?? "", m, x, output);
               },
-              () => model.forward(input),
+              () => void model.forward(input),
             ),
         ),
       ),

@@ -1,11 +1,13 @@
 /** The zoo: every system with its named configurations; models are made by name. */
 import type { Module } from "../nn/module.ts";
 import { nearest, SettingError, SpikeloomError } from "../runtime/error.ts";
+import { caformer } from "./caformer/index.ts";
 import { sdtV1 } from "./sdt-v1/index.ts";
+import { sdtV2 } from "./sdt-v2/index.ts";
 import { sdtV3 } from "./sdt-v3/index.ts";
 import type { System } from "./system.ts";
 
-export const systems: readonly System[] = [sdtV1 as unknown as System, sdtV3 as unknown as System];
+export const systems: readonly System[] = [sdtV1, sdtV2, sdtV3, caformer] as unknown as readonly System[];
 
 /** A system by name. @throws SpikeloomError with the nearest name. */
 export function findSystem(name: string): System {

@@ -42,6 +42,13 @@ export interface System<C = Record<string, unknown>> {
    */
   energyTable?(config: C, input: EnergyInput, settings?: Readonly<Record<string, string>>): EnergyTable;
   energyPreset?: string;
+  /**
+   * How deep the parameters lie, for a rate that decays from the head down (layer decay): the layer of a state-dict key, 0 to `count`; the
+   * heads are layer `count`.
+   */
+  layers?(config: C): { count: number; of(key: string): number };
+  /** What else than classification a model of this system can be trained for, by name: the loss of a batch, a scalar (a pre-training). */
+  objectives?: Readonly<Record<string, () => { loss(model: Module, x: Tensor): { loss: Tensor } }>>;
   /** Parts and whole in the official code's terms. */
   official: Readonly<Record<string, OfficialKind>>;
 }

@@ -1,6 +1,7 @@
 /** Normalisation layers. State-dict keys are PyTorch's. */
 import { checkOptions, kindOf } from "../runtime/check.ts";
 import { isRecomputing } from "../tensor/checkpoint.ts";
+import { mul } from "../tensor/ops/elementwise.ts";
 import { batchNorm, FLOAT_EPSILON, groupNorm, layerNorm, rmsNorm } from "../tensor/ops/norm.ts";
 import { expectFinite, expectList, type Shape, show, wrong } from "../tensor/shape.ts";
 import { expectTensor, ones, type Tensor, tensor, zeros } from "../tensor/tensor.ts";
@@ -91,19 +92,25 @@ export class LayerNorm extends Module {
   readonly normalizedShape: Shape;
   readonly eps: number;
 
-  constructor(normalizedShape: number | Shape, options: { eps?: number | undefined; affine?: boolean | undefined } = {}) {
+  /** affine: a trainable weight and, unless `bias` is false, a trainable bias (default true). */
+  constructor(
+    normalizedShape: number | Shape,
+    options: { eps?: number | undefined; affine?: boolean | undefined; bias?: boolean | undefined } = {},
+  ) {
     super();
-    checkOptions("LayerNorm", options, ["eps", "affine"]);
-    const { eps = 1e-5, affine = true } = options;
+    checkOptions("LayerNorm", options, ["eps", "affine", "bias"]);
+    const { eps = 1e-5, affine = true, bias = true } = options;
     expectFinite("LayerNorm", { eps });
     this.normalizedShape = normalizedShapeOf("LayerNorm", normalizedShape);
     this.eps = eps;
     this.weight = affine ? new Parameter(ones(this.normalizedShape)) : null;
-    this.bias = affine ? new Parameter(zeros(this.normalizedShape)) : null;
+    this.bias = affine && bias ? new Parameter(zeros(this.normalizedShape)) : null;
   }
 
   forward(x: Tensor): Tensor {
-    return layerNorm(x, this.normalizedShape, this.weight, this.bias, this.eps);
+    const { normalizedShape, weight, bias, eps } = this;
+    if (weight && !bias) return mul(layerNorm(x, normalizedShape, null, null, eps), weight);
+    return layerNorm(x, normalizedShape, weight, bias, eps);
   }
 }
 

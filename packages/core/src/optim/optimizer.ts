@@ -6,6 +6,7 @@
  */
 
 import type { Module, Parameter } from "../nn/module.ts";
+import { checkOptions } from "../runtime/check.ts";
 import { device } from "../runtime/engine.ts";
 import { SpikeloomError } from "../runtime/error.ts";
 import { detachedScope, keep } from "../tensor/scope.ts";
@@ -17,24 +18,62 @@ export interface ParameterGroup {
   parameters: readonly Parameter[];
   /** Overrides of this group. Its own rate follows the schedule in proportion to the optimiser's. */
   lr?: number;
+  /** Its rate is multiplied by this. */
+  lrScale?: number;
   weightDecay?: number;
 }
 
 export type Parameters = readonly Parameter[] | readonly ParameterGroup[];
 
-/** timm's two groups: decay for matrices and kernels, none for biases and tensors of one dimension or less. */
-export function weightDecayGroups(model: Module, weightDecay: number): ParameterGroup[] {
-  const decay: Parameter[] = [];
-  const none: Parameter[] = [];
-  for (const [name, p] of model.namedParameters())
-    ((p.layout?.shape ?? p.shape).length <= 1 || name.endsWith(".bias") ? none : decay).push(p);
-  return [
-    { parameters: none, weightDecay: 0 },
-    { parameters: decay, weightDecay },
-  ];
+/** How deep parameters lie: the layer of a state-dict key, from 0 to `count`. */
+export interface Layers {
+  count: number;
+  of(key: string): number;
 }
 
-const GROUP = ["parameters", "lr", "weightDecay"];
+export interface GroupOptions {
+  /** Rates fall from the head down: those of layer n are multiplied by layerDecay^(count - n). Default 1; another value needs `layers`. */
+  layerDecay?: number | undefined;
+  layers?: Layers | undefined;
+  /** Decay biases and tensors of one dimension too. Default false. */
+  decayAll?: boolean | undefined;
+}
+
+/**
+ * timm's two groups: decay for matrices and kernels, none for biases and tensors of one dimension or less; with a layer decay, two for each
+ * layer (as BEiT's fine-tuning, Bao et al. 2022, arXiv 2106.08254).
+ * @throws SpikeloomError for a layer decay without layers, or outside (0, 1], and for a layer that is none of them
+ */
+export function weightDecayGroups(model: Module, weightDecay: number, options: GroupOptions = {}): ParameterGroup[] {
+  checkOptions("weightDecayGroups", options, ["layerDecay", "layers", "decayAll"]);
+  const { layerDecay = 1, layers, decayAll = false } = options;
+  if (!(layerDecay > 0 && layerDecay <= 1))
+    throw new SpikeloomError(`weightDecayGroups: layerDecay must be in (0, 1], found ${layerDecay}`);
+  if (layerDecay !== 1 && !layers)
+    throw new SpikeloomError("weightDecayGroups: layerDecay needs layers { count, of(key) }: how deep each parameter lies");
+  const groups = new Map<number, ParameterGroup & { parameters: Parameter[] }>();
+  for (const [name, p] of model.namedParameters()) {
+    const decays = decayAll || !((p.layout?.shape ?? p.shape).length <= 1 || name.endsWith(".bias"));
+    const count = layers?.count ?? 0;
+    const layer = layerDecay === 1 || !layers ? count : layers.of(name);
+    if (!(Number.isInteger(layer) && layer >= 0 && layer <= count))
+      throw new SpikeloomError(`weightDecayGroups: the layer of "${name}" must be from 0 to ${count}, found ${layer}`);
+    // By layer, within it those without decay first.
+    const place = 2 * layer + (decays ? 1 : 0);
+    let group = groups.get(place);
+    if (!group) {
+      // By repeated multiplication: the same bits on every host, unlike Math.pow.
+      let lrScale = 1;
+      for (let n = layer; n < count; n++) lrScale *= layerDecay;
+      group = { parameters: [], weightDecay: decays ? weightDecay : 0, ...(layerDecay === 1 ? {} : { lrScale }) };
+      groups.set(place, group);
+    }
+    group.parameters.push(p);
+  }
+  return [...groups].sort(([a], [b]) => a - b).map(([, group]) => group);
+}
+
+const GROUP = ["parameters", "lr", "lrScale", "weightDecay"];
 
 export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
   /** As messages and checkpoints call it. */
@@ -95,7 +134,7 @@ export abstract class Optimizer<S extends { lr: number; weightDecay: number }> {
         this.updates.set(p, (this.updates.get(p) ?? 0) + 1);
         this.update(p, p.grad, {
           ...this.settings,
-          lr: group.lr === undefined ? this.settings.lr : group.lr * (this.settings.lr / this.firstLr),
+          lr: (group.lrScale ?? 1) * (group.lr === undefined ? this.settings.lr : group.lr * (this.settings.lr / this.firstLr)),
           weightDecay: group.weightDecay ?? this.settings.weightDecay,
         });
         p.version++;
@@ -166,11 +205,11 @@ function groupsOf(name: string, given: Parameters): readonly ParameterGroup[] {
   const groups = (grouped ? given : [{ parameters: given }]) as readonly ParameterGroup[];
   for (const group of groups) {
     knownNames(`${name}: a parameter group`, GROUP, group);
-    for (const key of ["lr", "weightDecay"] as const)
+    for (const key of ["lr", "lrScale", "weightDecay"] as const)
       if (group[key] !== undefined) numberSetting(`${name}: a parameter group`, key, group[key]);
     if (!Array.isArray(group.parameters) || !group.parameters.every((p) => p instanceof Tensor))
       throw new SpikeloomError(
-        `${name}: parameters must be a list of parameters, or of groups { parameters, lr, weightDecay }; model.parameters() gives a list`,
+        `${name}: parameters must be a list of parameters, or of groups { parameters, lr, lrScale, weightDecay }; model.parameters() gives a list`,
       );
   }
   return groups;

@@ -1,6 +1,6 @@
 /**
  * Learning-rate schedules: pure functions of time, in epochs. `lrAt(schedule, t)` with a whole t is timm's schedule of that
- * epoch; a fractional t moves it every step. Warm-up is not subtracted from the decay (timm's default).
+ * epoch; a fractional t moves it every step. Warm-up is not subtracted from the decay (timm's default) unless asked for.
  */
 import { nearest, SpikeloomError } from "../runtime/error.ts";
 import { cos, pow } from "../runtime/math.ts";
@@ -19,6 +19,11 @@ export interface Schedule {
   warmupEpochs?: number;
   /** Default 0. */
   warmupLr?: number;
+  /**
+   * Time counts from the end of the warm-up, and so does E, which is then E - W long (timm's warmup_prefix; the schedule of MAE and of
+   * the spike-driven transformers V2 and V3). Default false.
+   */
+  warmupPrefix?: boolean;
   /** Cosine, linear and polynomial: the value at E and after; step and multistep: a lower bound. Default 0. */
   minLr?: number;
   /** Step: multiply by `decayRate` every `decayEpochs` (default 30). */
@@ -37,12 +42,14 @@ export function totalEpochs({ epochs, cooldownEpochs = 0 }: Schedule): number {
 }
 
 /**
- * Learning rate at time `t` (epochs, >= 0). Cosine: minLr + (lr - minLr) (1 + cos(pi t / E)) / 2; polynomial:
+ * Learning rate at a time t (epochs, >= 0). Cosine: minLr + (lr - minLr) (1 + cos(pi t / E)) / 2; polynomial:
  * minLr + (lr - minLr) (1 - t / E)^power.
  */
-export function lrAt(schedule: Schedule, t: number): number {
-  const { name, lr, epochs, warmupEpochs = 0, warmupLr = 0, minLr = 0, decayRate = 0.1 } = schedule;
-  if (t < warmupEpochs) return warmupLr + (t * (lr - warmupLr)) / warmupEpochs;
+export function lrAt(schedule: Schedule, time: number): number {
+  const { name, lr, warmupEpochs = 0, warmupLr = 0, minLr = 0, decayRate = 0.1 } = schedule;
+  if (time < warmupEpochs) return warmupLr + (time * (lr - warmupLr)) / warmupEpochs;
+  const before = schedule.warmupPrefix ? warmupEpochs : 0;
+  const [t, epochs] = [time - before, schedule.epochs - before];
   switch (name) {
     case "constant":
       return lr;

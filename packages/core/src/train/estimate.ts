@@ -15,7 +15,7 @@ import { type Shape, sizeOf } from "../tensor/shape.ts";
 import { noGrad } from "../tensor/tape.ts";
 import { Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { classificationLoss } from "./losses.ts";
-import type { Trainer, TrainerOptions } from "./trainer.ts";
+import type { Trainer } from "./trainer.ts";
 
 // What JavaScript adds while the run lasts, as measured. Its heap grows as code is compiled; and arrays that are done with (a checkpoint's,
 // a batch's, a layer's values that were read) stay until the collector runs, which is after some tens of MiB of them, or a few large ones.
@@ -59,7 +59,7 @@ export async function estimateMemory(trainer: Trainer, rss: number, measured = 1
   for (const { t } of state) t.grad = null;
   let made: Rehearsal;
   try {
-    made = onDevice(phantom, () => rehearse(trainer.options, phantom, shape, testShape));
+    made = onDevice(phantom, () => rehearse(trainer, phantom, shape, testShape));
   } finally {
     restoreModes();
     randomness().restore(draws);
@@ -160,7 +160,7 @@ interface Rehearsal {
 
 /** Some steps, a test batch and a step, as `Trainer` makes them. */
 function rehearse(
-  { model, optimizer, loss, accumulate = 1 }: TrainerOptions,
+  { objective, options: { model, optimizer, accumulate = 1 } }: Trainer,
   phantom: Phantom,
   shape: Shape,
   testShape: Shape | undefined,
@@ -175,7 +175,7 @@ function rehearse(
   };
   const step = (n: number) =>
     withBatch(shape, (x, y) => {
-      const l = classificationLoss(model.forward(x), y, loss);
+      const { loss: l } = objective.loss(model, x, y);
       if (n % accumulate === 0) optimizer.zeroGrad();
       l.backward();
       gradNorm(optimizer.parameters());
@@ -192,6 +192,7 @@ function rehearse(
       model.eval();
       withBatch(testShape, (x, y) =>
         noGrad(() => {
+          if (objective.unlabelled) return void objective.loss(model, x, y);
           const logits: Tensor = model.forward(x);
           classificationLoss(logits, y);
           if (logits.rank === 3) mean(logits, 0);

@@ -2,4 +2,5 @@
 export * from "./estimate.ts";
 export * from "./evaluate.ts";
 export * from "./losses.ts";
+export * from "./objective.ts";
 export * from "./trainer.ts";

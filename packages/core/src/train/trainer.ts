@@ -21,7 +21,8 @@ import { noGrad } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { NOTHING, readCheckpoint, type Totals, writeCheckpoint } from "./checkpoint.ts";
 import { type Evaluation, evaluate } from "./evaluate.ts";
-import { type ClassificationLoss, classificationLoss } from "./losses.ts";
+import type { ClassificationLoss } from "./losses.ts";
+import { classification, type Objective } from "./objective.ts";
 import { pause } from "./pause.ts";
 
 export interface TrainerOptions {
@@ -35,6 +36,8 @@ export interface TrainerOptions {
   schedule: Schedule;
   epochs: number;
   loss?: ClassificationLoss | undefined;
+  /** What is trained for, in place of `loss`: a teacher's answers beside the labels (`distillation`), or something without labels. */
+  objective?: Objective | undefined;
   /** Clip the gradient's global norm to this. */
   clipNorm?: number | undefined;
   /** Batches whose gradients are averaged before each update; default 1. */
@@ -58,6 +61,7 @@ export interface StepEvent {
   /** Batches done in all. */
   step: number;
   loss: number;
+  /** NaN where the objective gives no logits; of an epoch likewise. */
   accuracy: number;
   lr: number;
   /** Norm of the gradient before clipping, where the step updated weights. */
@@ -91,13 +95,15 @@ export type TrainEvent = StepEvent | EpochEvent;
 
 export class Trainer {
   readonly options: TrainerOptions;
+  /** What a step minimises. */
+  readonly objective: Objective;
   private step = 0;
   private testing = false;
   private totals: Totals = { ...NOTHING };
 
   constructor(options: TrainerOptions) {
     checkOptions("Trainer", options, [
-      ...(["model", "loader", "testLoader", "evalEvery", "optimizer", "schedule", "epochs", "loss"] as const),
+      ...(["model", "loader", "testLoader", "evalEvery", "optimizer", "schedule", "epochs", "loss", "objective"] as const),
       ...(["clipNorm", "accumulate", "schedulePer", "ema", "rateEvery", "signal"] as const),
     ]);
     for (const [key, kind, required] of [
@@ -113,7 +119,14 @@ export class Trainer {
       throw new SpikeloomError(
         `Trainer: schedule must be an object such as { name: "cosine", lr, epochs }, found ${kindOf(options.schedule)}`,
       );
+    if (options.loss !== undefined && options.objective !== undefined)
+      throw new SpikeloomError("Trainer: an objective has a loss of its own: leave out loss, or objective");
+    if (options.objective !== undefined && typeof options.objective?.loss !== "function")
+      throw new SpikeloomError(
+        `Trainer: objective must be { loss(model, x, y) }, such as train.distillation({ teacher }), found ${kindOf(options.objective)}`,
+      );
     this.options = options;
+    this.objective = options.objective ?? classification(options.loss);
     for (const key of ["epochs", "accumulate", "evalEvery"] as const) {
       const value = options[key] ?? 1;
       if (!Number.isInteger(value) || value < 1) throw new SpikeloomError(`Trainer: ${key} must be a positive integer, found ${value}`);
@@ -169,7 +182,7 @@ export class Trainer {
         epochs,
         step: this.step,
         loss: totals.loss / totals.images,
-        accuracy: totals.correct / totals.images,
+        accuracy: this.objective.unlabelled ? Number.NaN : totals.correct / totals.images,
         firingRate: totals.rates ? totals.rate / totals.rates : Number.NaN,
         lr: this.learningRate(epoch, this.step - 1),
         seconds: totals.seconds,
@@ -177,7 +190,7 @@ export class Trainer {
       };
       if (testLoader && ((epoch + 1) % evalEvery === 0 || epoch + 1 === epochs)) {
         // The plain cross-entropy, whatever is trained on: test losses are compared between runs.
-        const test = () => evaluate(model, testLoader, { signal });
+        const test = () => evaluate(model, testLoader, { signal, objective: this.objective });
         ended.test = await (ema ? ema.swapped(test) : test());
       }
       this.totals = { ...NOTHING };
@@ -192,26 +205,26 @@ export class Trainer {
   }
 
   private trainBatch(epoch: number, { x: input, y: targets, labels }: Batch, waitSeconds: number): StepEvent {
-    const { model, loader, optimizer, loss: lossOptions, clipNorm, accumulate = 1, rateEvery = 10 } = this.options;
+    const { model, loader, optimizer, clipNorm, accumulate = 1, rateEvery = 10 } = this.options;
+    const { objective } = this;
     const start = performance.now();
     optimizer.lr = this.learningRate(epoch, this.step);
     const measured = rateEvery > 0 && (loader.batch - 1) % rateEvery === 0;
     const rates = { spikes: 0, neurons: 0 };
+    // A teacher's spikes are not the model's.
+    const own = measured ? new Set([...model.namedModules()].map(([, m]) => m)) : undefined;
     let norm: number | undefined;
     const rewind = this.standing();
     const { value, correct } = restoring(rewind, () => {
-      const logits: Tensor = measured
-        ? withForwardHook(
-            (m, [x], out) => countSpikes(m, x, out, rates),
-            () => model.forward(input),
-          )
-        : model.forward(input);
-      const loss = classificationLoss(logits, targets, lossOptions);
+      const outcome = () => objective.loss(model, input, targets);
+      const { loss, logits } = own
+        ? withForwardHook((m, [x], out) => {
+            if (own.has(m)) countSpikes(m, x, out, rates);
+          }, outcome)
+        : outcome();
       const value = loss.itemSync();
-      if (!Number.isFinite(value)) throw new SpikeloomError(this.blame(`the loss is ${value}`, input, rewind));
-      const guesses = noGrad(() => (logits.rank === 3 ? mean(logits, 0) : logits).argmax(-1).dataSync());
-      let correct = 0;
-      for (let i = 0; i < labels.length; i++) if (guesses[i] === labels[i]) correct++;
+      if (!Number.isFinite(value)) throw new SpikeloomError(this.blame(`the loss is ${value}`, input, targets, rewind));
+      const correct = logits ? hits(logits, labels) : undefined;
       // Groups of batches begin anew with every epoch; the last may be smaller.
       const inGroup = (loader.batch - 1) % accumulate;
       if (inGroup === 0) optimizer.zeroGrad();
@@ -220,7 +233,7 @@ export class Trainer {
         optimizer.gradScale = 1 / (inGroup + 1);
         // Spikes hide what is not finite from the loss: a neuron whose membrane is NaN is only silent.
         norm = clipNorm === undefined ? gradNorm(optimizer.parameters()) * optimizer.gradScale : clipGradNorm(optimizer, clipNorm);
-        if (!Number.isFinite(norm)) throw new SpikeloomError(this.blame(`the gradient's norm is ${norm}`, input, rewind));
+        if (!Number.isFinite(norm)) throw new SpikeloomError(this.blame(`the gradient's norm is ${norm}`, input, targets, rewind));
         optimizer.step();
         this.options.ema?.update();
       }
@@ -231,7 +244,7 @@ export class Trainer {
     const seconds = (performance.now() - start) / 1000 + waitSeconds;
     const { totals } = this;
     totals.loss += value * images;
-    totals.correct += correct;
+    totals.correct += correct ?? 0;
     totals.images += images;
     totals.seconds += seconds;
     totals.waited += waitSeconds;
@@ -242,7 +255,7 @@ export class Trainer {
       batches: loader.batches,
       step: this.step,
       loss: value,
-      accuracy: correct / images,
+      accuracy: correct === undefined ? Number.NaN : correct / images,
       lr: optimizer.lr,
       images,
       seconds,
@@ -268,7 +281,7 @@ export class Trainer {
   }
 
   /** Say where something not finite came from: a weight, the first module whose output is not finite, or a gradient. */
-  private blame(what: string, input: Tensor, rewind: () => void): string {
+  private blame(what: string, input: Tensor, targets: Tensor, rewind: () => void): string {
     const { model, loader } = this.options;
     const names = new Map([...model.namedModules()].map(([name, m]) => [m, name || "the model"]));
     const found = `${what} at step ${this.step + 1} (epoch ${loader.epoch + 1})`;
@@ -280,9 +293,10 @@ export class Trainer {
     noGrad(() =>
       withForwardHook(
         (m, _inputs, output) => {
-          if (first === undefined && output instanceof Tensor && output.dtype === "f32" && !finite(output)) first = names.get(m);
+          if (first === undefined && names.has(m) && output instanceof Tensor && output.dtype === "f32" && !finite(output))
+            first = names.get(m);
         },
-        () => model.forward(input),
+        () => this.objective.loss(model, input, targets),
       ),
     );
     if (first !== undefined) return `${found}: the first layer whose output is not finite is "${first}". ${mend}`;
@@ -322,6 +336,12 @@ function restoring<R>(rewind: () => void, fn: () => R): R {
     rewind();
     throw error;
   }
+}
+
+/** How many of the items have their largest logit at their label. */
+function hits(logits: Tensor, labels: Int32Array): number {
+  const guesses = noGrad(() => (logits.rank === 3 ? mean(logits, 0) : logits).argmax(-1).dataSync());
+  return labels.reduce((n, label, i) => n + (guesses[i] === label ? 1 : 0), 0);
 }
 
 function countSpikes(module: Module, input: unknown, output: unknown, into: { spikes: number; neurons: number }): void {

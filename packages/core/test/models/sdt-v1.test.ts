@@ -84,7 +84,7 @@ describe("the named configurations", () => {
       pooling: "0111",
       dvsMode: false,
     });
-    for (const name of modelNames()) expect(of(name.split("/")[1] as string)).toMatchObject({ numHeads: 8, mlpRatio: 4, spikeMode: "lif" });
+    for (const name of Object.keys(configs)) expect(of(name)).toMatchObject({ numHeads: 8, mlpRatio: 4, spikeMode: "lif" });
   });
 });
 

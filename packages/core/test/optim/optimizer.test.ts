@@ -147,6 +147,44 @@ describe("groups", () => {
     expect(listed(decay?.parameters)).toEqual(["0.weight", "2.weight"]);
   });
 
+  it("decay everything where asked", () => {
+    const net = new nn.Sequential(new nn.Linear(3, 4), new nn.BatchNorm2d(3));
+    const groups = weightDecayGroups(net, 0.2, { decayAll: true });
+    expect(groups).toEqual([{ parameters: net.parameters(), weightDecay: 0.2 }]);
+  });
+
+  it("of a layer decay: rates fall from the head down, and with them what a step moves", () => {
+    const net = new nn.Sequential(new nn.Linear(3, 4), new nn.Linear(4, 4), new nn.Linear(4, 2));
+    const layers = { count: 2, of: (key: string) => Number(key[0]) };
+    const groups = weightDecayGroups(net, 0.2, { layerDecay: 0.5, layers });
+    expect(groups.map(({ lrScale, weightDecay, parameters }) => [lrScale, weightDecay, parameters.length])).toEqual(
+      [0.25, 0.5, 1].flatMap((scale) => [
+        [scale, 0, 1],
+        [scale, 0.2, 1],
+      ]),
+    );
+    const before = net.parameters().map((p) => p.dataSync()[0] as number);
+    for (const p of net.parameters()) setGradient(p, new Array<number>(p.size).fill(1));
+    const optimizer = new SGD(groups, { lr: 0.1, weightDecay: 0 });
+    optimizer.lr = 0.01;
+    optimizer.step();
+    net.parameters().forEach((p, i) => {
+      const scale = [0.25, 0.5, 1][Math.floor(i / 2)] as number;
+      const decay = i % 2 ? 0 : 0.2 * (before[i] as number);
+      expect(p.dataSync()[0]).toBeCloseTo((before[i] as number) - 0.01 * scale * (1 + decay), 12);
+    });
+  });
+
+  it("refuse a layer decay without layers, outside (0, 1], and layers that are none", () => {
+    const net = new nn.Linear(3, 4);
+    const wrong = (options: object) => () => weightDecayGroups(net, 0.2, options);
+    expect(wrong({ layerDecay: 0.5 })).toThrow("layerDecay needs layers { count, of(key) }");
+    expect(wrong({ layerDecay: 0 })).toThrow("layerDecay must be in (0, 1], found 0");
+    expect(wrong({ layerdecay: 0.5 })).toThrow('did you mean "layerDecay"?');
+    expect(wrong({ layerDecay: 0.5, layers: { count: 1, of: () => 2 } })).toThrow('the layer of "weight" must be from 0 to 1, found 2');
+    expect(() => new SGD([{ parameters: net.parameters(), lrScale: -1 }])).toThrow("lrScale must be a number >= 0, found -1");
+  });
+
   it("have settings of their own; a parameter without gradient stays", () => {
     const [a, b, c] = [make(1, 1), make(1, 2), make(1, 3)];
     const before = [a, b, c].map((p) => p.itemSync());
@@ -196,7 +234,7 @@ describe("groups", () => {
     [
       "PyTorch's groups",
       () => new AdamW([{ params: [make(1, 1)] }] as never),
-      'AdamW: a parameter group: unknown setting "params" (one of parameters, lr, weightDecay)',
+      'AdamW: a parameter group: unknown setting "params" (one of parameters, lr, lrScale, weightDecay)',
     ],
     [
       "a group's negative decay",

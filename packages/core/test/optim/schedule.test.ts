@@ -33,6 +33,25 @@ const TABLES: [Schedule, [number, number][]][] = [
       [7, 0],
     ],
   ],
+  // Unless it is: half way between the end of the warm-up and E.
+  [
+    { name: "cosine", lr: 1, epochs: 6, minLr: 0.2, warmupEpochs: 2, warmupPrefix: true },
+    [
+      [1, 0.5],
+      [2, 1],
+      [4, 0.6],
+      [6, 0.2],
+      [100, 0.2],
+    ],
+  ],
+  [
+    { name: "multistep", lr: 1, epochs: 9, milestones: [2], decayRate: 0.5, warmupEpochs: 2, warmupPrefix: true },
+    [
+      [2, 1],
+      [3.9, 1],
+      [4, 0.5],
+    ],
+  ],
   // Warm-up is not taken off the decay: at 3 the cosine is half way.
   [
     { name: "cosine", lr: 1, epochs: 6, minLr: 0.2, warmupEpochs: 2 },

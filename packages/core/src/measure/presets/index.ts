@@ -5,10 +5,10 @@ import { e3dsnn, e3dsnnScript } from "./e-3dsnn.ts";
 import { memory } from "./memory.ts";
 import { plain } from "./plain.ts";
 import type { EnergyPreset, PresetSettings } from "./preset.ts";
-import { sdt } from "./sdt.ts";
+import { sdt, sdtV2 } from "./sdt.ts";
 import { sdtV3 } from "./sdt-v3.ts";
 
-export const presets: readonly EnergyPreset[] = [plain, sdt, sdtV3, emsYolo, spikeYolo, e3dsnn, e3dsnnScript, memory];
+export const presets: readonly EnergyPreset[] = [plain, sdt, sdtV2, sdtV3, emsYolo, spikeYolo, e3dsnn, e3dsnnScript, memory];
 
 /** A preset by name. @throws SpikeloomError with the nearest name. */
 export function findPreset(name: string): EnergyPreset {

@@ -34,3 +34,16 @@ export const sdt: EnergyPreset = {
     return price(l, convention, 0, l.timeSteps * l.nonZero * l.denseOps, `AC: R x T (${l.timeSteps}) x FL`);
   },
 };
+
+/** The same for Spike-driven Transformer V2, whose table has choices of its own. */
+export const sdtV2: EnergyPreset = {
+  ...sdt,
+  name: "sdt-v2",
+  title: "Spike-driven Transformer V2: as sdt, with RepConv merged or as written",
+  source:
+    "the convention of Yao et al. 2023, arXiv 2307.01694, on the network of Yao et al. 2024, arXiv 2404.03663; the authors' table is not published",
+  settings: {
+    repConv: ["fused", "unfused"],
+    pwconv2: ["ac", "mac"],
+  },
+};

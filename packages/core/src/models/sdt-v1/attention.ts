@@ -6,6 +6,7 @@ import { withTaps } from "../../nn/module.ts";
 import { scope } from "../../tensor/scope.ts";
 import { noGrad } from "../../tensor/tape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { positionRates } from "../positions.ts";
 import type { AttentionMap } from "../system.ts";
 import type { SpikeDrivenTransformer } from "./model.ts";
 
@@ -28,27 +29,10 @@ export function attentionMaps(model: SpikeDrivenTransformer, input: Tensor): Att
             entry.before = positionRates(value);
           } else entry.after = positionRates(value);
         },
-        () => model.forward(input),
+        () => void model.forward(input),
       ),
     ),
   );
   restore();
   return [...maps.values()];
-}
-
-/** [T, B, positions..., D] -> for each of B the mean over T and D at every position. */
-export function positionRates(value: Tensor): Float64Array[] {
-  const [t, b] = value.shape as [number, number];
-  const d = value.shape[value.rank - 1] as number;
-  const n = value.size / (t * b * d);
-  const values = value.dataSync();
-  return Array.from({ length: b }, (_, sample) => {
-    const rates = new Float64Array(n);
-    for (let step = 0; step < t; step++)
-      for (let p = 0; p < n; p++) {
-        const at = ((step * b + sample) * n + p) * d;
-        for (let c = 0; c < d; c++) rates[p] = (rates[p] as number) + (values[at + c] as number);
-      }
-    return rates.map((r) => r / (t * d));
-  });
 }

@@ -1,4 +1,5 @@
 /** Spike-driven Transformer V1: the system's entry in the zoo. */
+import { blockLayers } from "../layers.ts";
 import type { System } from "../system.ts";
 import { attentionMaps } from "./attention.ts";
 import { checkConfig, configs, type SDTConfig } from "./configs.ts";
@@ -6,7 +7,8 @@ import { energyTable } from "./energy.ts";
 import { SpikeDrivenTransformer } from "./model.ts";
 import { officialKinds } from "./official.ts";
 
-export { attentionMaps, positionRates } from "./attention.ts";
+export { positionRates } from "../positions.ts";
+export { attentionMaps } from "./attention.ts";
 export * from "./configs.ts";
 export * from "./energy.ts";
 export * from "./model.ts";
@@ -20,5 +22,6 @@ export const sdtV1: System<SDTConfig> = {
   build: (config) => new SpikeDrivenTransformer(checkConfig(config)),
   attention: (module, input) => attentionMaps(module as SpikeDrivenTransformer, input),
   energyTable,
+  layers: ({ depths }) => blockLayers([["block", depths]]),
   official: officialKinds,
 };

@@ -95,7 +95,7 @@ export interface KindSpec {
   inputShape: string;
   /** Axes before the channels, in the official order of every value inside. */
   leading: number;
-  /** The main output, whose channels stand like those of the values inside where it has positions. */
+  /** The main output, whose channels stand like those of the values inside where it has positions; `NAME_kd` of a distillation head. */
   output: string;
   /** Do taps of neurons hold the integers rather than what they are divided to? */
   integers?: boolean;
@@ -104,7 +104,7 @@ export interface KindSpec {
 }
 
 /** A value inside the network in the official order: channels after `leading` axes. */
-function valueToOfficial(value: Tensor, leading: number, integers: boolean): NdArray {
+export function valueToOfficial(value: Tensor, leading: number, integers: boolean): NdArray {
   const last = value.rank - 1;
   const axes = value.shape.map((_, i) => (i < leading ? i : i === leading ? last : i - 1));
   const array = toOfficial(value, last > leading ? axes : undefined);
@@ -135,13 +135,14 @@ export function kind({ build, inputAxes, inputShape, leading, output, integers =
           const name = names.get(m);
           if (taps && name && value instanceof Tensor) values.set(rename(name), valueToOfficial(value, leading, integers));
         },
-        () => module.forward(input) as Tensor,
+        () => [module.forward(input) as Tensor | Tensor[]].flat(),
       );
+      const named = y.map((value, i) => [i ? `${output}_kd` : output, value] as const);
       const back = axes.map((_, i) => axes.indexOf(i));
       return {
-        tensors: new Map([[output, y]]),
+        tensors: new Map(named),
         inputs: new Map([["x", input]]),
-        outputs: new Map([[output, valueToOfficial(y, leading, false)]]),
+        outputs: new Map(named.map(([name, value]) => [name, valueToOfficial(value, leading, false)])),
         taps: values,
         inputToOfficial: (_name, value) => permute(toOfficial(value), back),
       };
