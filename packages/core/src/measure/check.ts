@@ -109,12 +109,14 @@ function scaleOf({ op, inputs, settings }: Step): { x: Value; shift: boolean } |
   return op === "mul" && isConstant(a) && !isConstant(b) ? { x: b, shift: false } : null;
 }
 
-/** The product with weights whose result, at most scaled and moved, a value is. */
+/** The product with weights whose result, at most scaled, shifted and moved, a value is. */
 function weightsBehind(value: Value): Step | null {
   const step = value.from;
   if (!step) return null;
   if (isWeightProduct(step)) return step;
   if (PASSES.has(step.op) || step.op === "pad") return weightsBehind(step.inputs[0] as Value);
+  // A further bias.
+  if (step.op === "add" && step.inputs.some(isConstant)) return weightsBehind(step.inputs.find((v) => !isConstant(v)) as Value);
   const scale = scaleOf(step);
   return scale && weightsBehind(scale.x);
 }
@@ -157,6 +159,10 @@ class Report implements SpikeCheck {
     this.mode = mode;
     this.input = input;
     for (const step of steps) if (!step.outputs.every(isConstant)) this.look(step);
+    if (steps.at(-1)?.outputs.every(isConstant))
+      throw new SpikeloomError(
+        "measure.check: the network's last operation does not follow from its input, so that nothing can be said of it",
+      );
   }
 
   private look(step: Step): void {
@@ -168,7 +174,8 @@ class Report implements SpikeCheck {
       const { kh, kw } = step.settings.window;
       const spikes = step.inputs[0]?.kind === "spikes";
       this.remark(step, "max pool", size * (kh * kw - 1), spikes ? "OR of spikes" : "comparisons");
-    } else if (scaleOf(step)) this.scale(step, size);
+    } else if (op === "linearAttention") this.attention(step, size);
+    else if (scaleOf(step)) this.scale(step, size);
     else if (productOf(step)) this.product(step);
     else if (!MOVES.has(op) && !PLAIN.has(op)) this.remain(step, FUNCTIONS.has(op) ? "function" : "unknown", size);
   }
@@ -184,6 +191,17 @@ class Report implements SpikeCheck {
     else if (!kinds.includes("constant")) this.remain(step, "product", dense);
     else if (before) this.fold(step, "linear chain", `weights of ${before.layer}`, dense);
     else this.remain(step, "dense input", dense);
+  }
+
+  /** q (k' v) of each head, which are `settings`: two products. */
+  private attention(step: Step, size: number): void {
+    const { inputs, settings: heads } = step;
+    const dense = (2 * size * ((inputs[0] as Value).shape.at(-1) as number)) / heads;
+    const kinds = inputs.map(({ kind }) => kind);
+    if (kinds[0] === "spikes" && kinds.slice(1).includes("spikes")) {
+      this.adding.products += 2;
+      this.adding.additions += dense;
+    } else this.remain(step, kinds.includes("real") ? "product" : "integers", dense);
   }
 
   private scale(step: Step, size: number): void {

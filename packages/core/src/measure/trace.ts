@@ -2,7 +2,7 @@
  * The graph of one forward pass: every operation with the layer that ran it, what its operands are made from and who reads its results. On a
  * device without memory (runtime/phantom.ts), which computes nothing, that of any network takes moments.
  */
-import { type Module, Parameter, StateBuffer } from "../nn/module.ts";
+import type { Module } from "../nn/module.ts";
 import { running } from "../nn/running.ts";
 import { device, onDevice } from "../runtime/engine.ts";
 import { Phantom } from "../runtime/phantom.ts";
@@ -63,8 +63,8 @@ export function trace(model: Module, input: Shape): Step[] {
       const value = known.get(key);
       if (value) return value;
     }
-    const constant = t instanceof Parameter || t instanceof StateBuffer || t.size === 1;
-    return learn(t, { kind: constant ? "constant" : "real", shape: t.shape, from: null, readers: [] });
+    // No operation made it: a weight, or numbers of the program's own.
+    return learn(t, { kind: "constant", shape: t.shape, from: null, readers: [] });
   };
   const restore = model.modes();
   const hook: OpHook = (op, inputs, outputs, settings) => {

@@ -6,6 +6,7 @@
 import { dense } from "../tensor/ops/common.ts";
 import { permute, reshape } from "../tensor/ops/layout.ts";
 import { matmul } from "../tensor/ops/matmul.ts";
+import { inSteps } from "../tensor/ops/steps.ts";
 import { sameShape, show, wrong } from "../tensor/shape.ts";
 import { apply, type OpDefinition } from "../tensor/tape.ts";
 import { expectTensor, type Tensor } from "../tensor/tensor.ts";
@@ -13,7 +14,8 @@ import { expectTensor, type Tensor } from "../tensor/tensor.ts";
 /** [.., N, h d] (spikes or f32) -> f32 [M, h, N, d]. */
 function split(x: Tensor, heads: number): Tensor {
   const [n, c] = x.shape.slice(-2) as [number, number];
-  return permute(reshape(dense("linearAttention", x), [-1, n, heads, c / heads]), [0, 2, 1, 3]);
+  // Virtual steps stay spikes, of which products are sums.
+  return permute(reshape(inSteps(x) ? x : dense("linearAttention", x), [-1, n, heads, c / heads]), [0, 2, 1, 3]);
 }
 
 /** f32 [M, h, N, d] -> f32 of `shape` [.., N, h d]. */

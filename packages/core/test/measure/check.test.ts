@@ -104,15 +104,15 @@ describe("check", () => {
         ),
       ).remaining[1],
     ).toBe(": scale (affine), 288");
-    // A vector of its own for each channel.
+    // One for each channel.
     expect(
       brief(
         check(
           attention((o) => o.mul(ones([8]).mul(0.5))),
           image,
         ),
-      ).remaining,
-    ).toHaveLength(2);
+      ).folded,
+    ).toEqual([": scale into thresholds of out"]);
   });
 
   it("folds a batch norm into the next weights only where its shift meets no border", () => {
@@ -140,6 +140,15 @@ describe("check", () => {
       folded: ["bn: norm into weights of a", "b: linear chain into weights of a"],
     });
     expect(found.remarks).toEqual([{ layer: "s", what: "leak", count: 216, note: "by 0.5: a shift of bits" }]);
+  });
+
+  it("takes what does not follow from the input for weights, and a sum with it for a bias", () => {
+    const border = () => ones([6, 6, 8]).mul(3);
+    const net = new Net({ s: new snn.LIF(), a: conv(3, 8, 0), b: conv(8, 4) }, (n, x) =>
+      n.b.forward(n.a.forward(n.s.forward(x)).add(border())),
+    );
+    expect(brief(check(net, [2, ...image]))).toEqual({ remaining: [], folded: ["b: linear chain into weights of a"] });
+    expect(() => check(new Net({}, () => ones([3]).mul(2)), image)).toThrow("does not follow from its input");
   });
 
   it("tells products of values, functions, and operations that it does not know", () => {

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { compareModes } from "../../src/measure/index.ts";
+import { linearAttention } from "../../src/models/linear-attention.ts";
 import { BatchNorm2d, Conv1d, Conv2d, crossEntropy, Linear, Module } from "../../src/nn/index.ts";
 import { AdamW } from "../../src/optim/index.ts";
 import "../../src/tensor/methods.ts";
@@ -316,6 +317,13 @@ describe("toSteps", () => {
       expect([...steps.reshape([3, 4 * c]).dataSync()]).toEqual([...x.dataSync()]);
       expect([...add(steps, 1).dataSync()]).toEqual([...add(x, 1).dataSync()]);
     }
+  });
+
+  it("is added up in linear attention too", () => {
+    const [q, k, v] = [1, 2, 3].map((seed) => levelled([2, 5, 12], seed, 4, 0.25)) as [Tensor, Tensor, Tensor];
+    const steps = profileKernels(() => linearAttention(toSteps(q, 4), toSteps(k, 4), toSteps(v, 4), 3).dataSync());
+    expect([...steps.result]).toEqual([...linearAttention(q, k, v, 3).dataSync()]);
+    expect(steps.kernels.map(({ kernel }) => kernel)).not.toContain("gemm");
   });
 
   it("has the gradients of the integers", () => {
