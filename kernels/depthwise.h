@@ -157,10 +157,10 @@ static __attribute__((noinline)) void dw_slide(const float* x, int64_t xrow, con
 typedef void (*DwSlide)(const float*, int64_t, const float*, int64_t, int64_t, int64_t, const float*, int64_t, float*, int64_t, int);
 // Outputs, 7 weights, an input and a product in registers: of 32 with AVX-512, of 16.
 #define DW_SLIDE (LANES == 16 ? 8 : 6)
-// For 4 outputs or more and 3, 5 or 7 taps; else null.
+// For 4 outputs or more and 3, 5 or 7 taps; else null, as with 4 lanes, where it was measured to be slower.
 template <int P>
 INLINE DwSlide dw_slide_of(int64_t outputs, int64_t taps) {
-  if constexpr (P < 4)
+  if constexpr (LANES == 4 || P < 4)
     return nullptr;
   else
     return outputs != P ? dw_slide_of<P - 1>(outputs, taps)
@@ -202,7 +202,7 @@ static void dw_rows(char* scratch, const DwAxis& ay, const DwAxis& ax, const Sou
                   store(weights + (v * DW_TAPS + t) * LANES, load_lanes(w + j, (int)least(LANES, cols - j)));
               }
             const bool first = ky == 0 && kx == 0, neighbours = ax.step == 1 && (ax.slope == 1 || ax.slope == -1),
-                       slides = neighbours && (along == 3 || along == 5 || along == 7);
+                       slides = LANES > 4 && neighbours && (along == 3 || along == 5 || along == 7);
             for (int64_t j = 0, v = 0; j < cols; j += LANES, v++)
               for (int64_t r = 0; r < rows; r++) {
                 int64_t k0 = 0, k1 = down;  // the window's rows inside the image
