@@ -365,7 +365,7 @@ INLINE AddLists add_lists_of(int64_t vecs, int64_t taps) {
 
 // Units: input channels (64 or more) within blocks of output channels, all taps of them, within chunks of images. Each reads all of
 // its gy, so that few channels in a unit would read it many times. `spikeGradBlocks` of kernel-table.ts counts the same way.
-#define SPIKE_UNIT_COLS 128  // at most
+#define SPIKE_UNIT_COLS 256  // at most: wide units decode spikes once for more columns
 INLINE int64_t spike_unit_grad_cols(int64_t taps) { return taps > 1 ? 64 : SPIKE_UNIT_COLS; }
 INLINE int64_t spike_unit_channels(int64_t ci, int64_t across) {
   const int64_t share = ceil_div(ceil_div(ci * across, 8), 8) * 8;

@@ -610,9 +610,9 @@ export function tableUnits(lines: number, ow: number, co: number, { high, wide }
   return Math.ceil(lines / high) * Math.ceil(ow / wide) * Math.ceil(co / TABLE_LIMITS.columns);
 }
 
-/** Units of `spike_conv2d_grad_weight` in one chunk: 64 or more input channels by 64 output channels (128 if the window is a single tap). */
+/** Units of `spike_conv2d_grad_weight` in one chunk: 64 or more input channels by 64 output channels (256 if the window is a single tap). */
 export function spikeGradBlocks(ci: number, co: number, taps: number): number {
-  const across = Math.ceil(co / (taps > 1 ? 64 : 128));
+  const across = Math.ceil(co / (taps > 1 ? 64 : 256));
   return Math.ceil(ci / Math.max(64, Math.ceil(Math.ceil((ci * across) / 8) / 8) * 8)) * across;
 }
 
