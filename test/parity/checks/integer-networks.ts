@@ -121,8 +121,9 @@ function forward(fixture: Fixture, kind: models.OfficialKind, module: nn.Module,
   // The same by binary virtual steps: sums in another order, which in float32 may move an integer of a full network.
   snn.reset(module);
   snn.setMode(module, "spikes");
-  const allowed = double ? 0 : full === undefined ? 1e-5 : Math.max(5 * full, 0.02 * (fixture.logits_std as number));
-  checks.push(check("logits of spikes", relative(values(run().outputs.get("logits")), values(outputs.get("logits")), 1), allowed));
+  const [integer, spikes] = [values(outputs.get("logits")), values(run().outputs.get("logits"))];
+  if (double || full === undefined) checks.push(check("logits of spikes", relative(spikes, integer), double ? 0 : 1e-5));
+  else checks.push(check("logits of spikes", relative(spikes, integer, 1), Math.max(5 * full, 0.02 * (fixture.logits_std as number))));
   return checks;
 }
 
