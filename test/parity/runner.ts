@@ -12,7 +12,7 @@ import { scheduleChecks } from "./checks/schedule.ts";
 import { erodeChecks, operatorChecks } from "./checks/sdsa.ts";
 import * as sdtV2 from "./checks/sdt-v2.ts";
 import { baseBlockChecks, energyTableChecks } from "./checks/sdt-v3.ts";
-import { largeBlockChecks, maeChecks, sparseChecks } from "./checks/sdt-v3-large.ts";
+import { largeBlockChecks, maeChecks, reconstructionChecks, sparseChecks } from "./checks/sdt-v3-large.ts";
 import {
   classifierLossChecks,
   distillationChecks,
@@ -64,7 +64,7 @@ const UNITS: Readonly<Record<string, KindChecks>> = {
   "sdt-v2/unit_sdsa3_operator": sdtV2.operatorChecks,
   "sdt-v2/unit_distillation": distillationChecks,
   "sdt-v2/unit_lr_and_groups": rateAndGroupChecks,
-  "sdt-v3/unit-losses": classifierLossChecks,
+  "sdt-v3/unit-losses": (fixture, double) => [...classifierLossChecks(fixture), ...reconstructionChecks(fixture, double)],
   "sdt-v3/unit-optim": trainingRuleChecks,
   "sdt-v2/unit_energy": sdtV2.energyChecks,
 };

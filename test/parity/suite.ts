@@ -14,7 +14,7 @@ export const committed = fixtureFiles(fileURLToPath(new URL("../fixtures/parity"
 
 /** Too long for every test run on that device: they belong to `npm run parity`. */
 const LONG: Record<DeviceName, RegExp> = {
-  reference: /^full_(imagenet|gesture|cifar10_2_512|cifar10dvs|15M|8_384_31M|8_512_55M_kd)|^base-1[09]m|^large-171m/,
+  reference: /^full_(imagenet|gesture|cifar10_2_512|cifar10dvs|15M|8_384_31M|8_512_55M_kd)|^base-1[09]m|^large-171m|^mae-tiny-base-eval/,
   wasm: /^full_(imagenet_8_(384|512)|gesture|8_384_31M|8_512_55M_kd)|^base-19m|^large-171m/,
   native: /^full_(imagenet_8_512|15M|8_384_31M|8_512_55M_kd)|^base-19m|^large-171m/,
 };

@@ -1,5 +1,5 @@
 /** Fixtures of the large family of Spike-driven Transformer V3: its blocks, masked layers, and the masked auto-encoder. */
-import { models, nn, noGrad, type Tensor } from "spikeloom";
+import { models, nn, noGrad, type Tensor, tensor } from "spikeloom";
 import { type Check, check, compare, holds } from "../compare.ts";
 import { type Fixture, filledState, type InputSpec, inputArray, type NdArray, type Stored } from "../fixture.ts";
 import { type BuiltBlock, blockChecks, countTies, fill, gradients, names, type Tap, tapChecks } from "./integer-networks.ts";
@@ -215,4 +215,42 @@ function maeStep(fixture: Fixture, kind: models.OfficialKind, model: models.sdtV
     for (const [field, stored] of Object.entries(stats))
       checks.push(compare(`${name}.${field}`, state.get(`${name}.${field}`), stored, 1e-5));
   return checks;
+}
+
+interface ReconstructionCase {
+  inputs: Record<"rl_img" | "rl_pred", InputSpec> & { active: number[][] };
+  loss: number;
+  patchify: Stored;
+  pred_grad: Stored;
+}
+
+/** Of the fixture of losses, what pre-training needs: the masked loss, its patches, and positions. */
+export function reconstructionChecks(fixture: Fixture, double: boolean): Check[] {
+  const { masked_reconstruction: stored, sincos_pos_embed: tables } = fixture.outputs as unknown as {
+    masked_reconstruction: ReconstructionCase;
+    sincos_pos_embed: Record<string, Stored>;
+  };
+  const image = models.fromOfficial(inputArray("rl_img", stored.inputs.rl_img), [0, 2, 3, 1]);
+  const predicted = models.fromOfficial(inputArray("rl_pred", stored.inputs.rl_pred), [0, 1, 2]);
+  predicted.requiresGrad = true;
+  const { active } = stored.inputs;
+  const seen = tensor(Uint8Array.from(active.flat()), [active.length, (active[0] as number[]).length]);
+  const loss = sdtV3.reconstructionLoss(predicted, image, seen, 16);
+  loss.backward();
+  const patches = sdtV3.patchify(image, 16);
+  const again = sdtV3.unpatchify(patches, 16, [32, 32]).dataSync();
+  const original = image.dataSync();
+  return [
+    lossCheck(loss.itemSync(), stored.loss, 1e-6),
+    compare("patchify", models.toOfficial(patches), stored.patchify, double ? 1e-7 : 1e-6),
+    compare("grad of the prediction", models.toOfficial(predicted.grad as Tensor), stored.pred_grad, 1e-5),
+    holds(
+      "unpatchify of patchify is the image",
+      again.every((v, i) => v === original[i]),
+    ),
+    ...Object.entries(tables).map(([name, table]) => {
+      const [, dim, side] = /^dim(\d+)_grid(\d+)$/.exec(name) ?? [];
+      return compare(name, models.toOfficial(nn.sinCosPositions(Number(dim), Number(side))), table, 1e-6);
+    }),
+  ];
 }

@@ -2,7 +2,7 @@
 import { kindOf } from "../runtime/check.ts";
 import { cos, pow, sin } from "../runtime/math.ts";
 import { wrong } from "../tensor/shape.ts";
-import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { empty, type Tensor } from "../tensor/tensor.ts";
 
 /**
  * Sine and cosine positions of a grid, as masked auto-encoders use them (He et al. 2022, "Masked autoencoders are scalable vision
@@ -17,7 +17,9 @@ export function sinCosPositions(dim: number, height: number, width = height): Te
   for (const [name, value] of Object.entries({ height, width }))
     if (!Number.isInteger(value) || value < 1) wrong(op, name, "an integer of at least 1", kindOf(value));
   const quarter = dim / 4;
-  const table = new Float64Array(height * width * dim);
+  // First, since it says what is too large.
+  const y = empty([height * width, dim]);
+  const table = new Float64Array(y.size);
   for (let j = 0; j < quarter; j++) {
     const omega = 1 / pow(10000, j / quarter);
     for (let place = 0; place < height * width; place++) {
@@ -29,5 +31,6 @@ export function sinCosPositions(dim: number, height: number, width = height): Te
       table[at + 3 * quarter] = cos(row * omega);
     }
   }
-  return tensor(table, [height * width, dim], "f32");
+  y.set(table);
+  return y;
 }

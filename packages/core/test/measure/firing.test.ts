@@ -127,3 +127,16 @@ it("integer spikes count once as a rate, and by their worth as a value", async (
   const [rate] = await firingRates(net, x);
   expect(rate).toMatchObject({ rate: 5 / 8, value: 14 / 8, perStep: [0.5, 0.75], valuePerStep: [1, 2.5], bits: 3, neurons: 4 });
 });
+
+it("stateless neurons behind a convolution of [B, H, W, C] have no time steps; behind [T, B, H, W, C] they have", async () => {
+  const net = new nn.Sequential(new nn.Conv2d(2, 3, 1), new snn.Quant({ levels: 4 }));
+  const still = await firingRates(net, [draw([3, 4, 4, 2], 1), draw([1, 4, 4, 2], 2)]);
+  expect(still[0]).toMatchObject({ samples: 4, neurons: 48, unit: 0.25 });
+  expect(still[0]?.perStep).toHaveLength(1);
+  const moving = await firingRates(net, draw([5, 2, 4, 4, 2], 3));
+  expect(moving[0]).toMatchObject({ samples: 2, neurons: 48 });
+  expect(moving[0]?.perStep).toHaveLength(5);
+  const told = await firingRates(net, draw([6, 4, 4, 2], 4), { timeSteps: 3 });
+  expect(told[0]).toMatchObject({ samples: 2, neurons: 48 });
+  expect(told[0]?.perStep).toHaveLength(3);
+});

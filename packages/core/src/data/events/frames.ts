@@ -23,7 +23,8 @@ const MAX_VALUES = 2 ** 28;
 /** Coordinates are 16 bits wide, and nobody cuts a recording into more frames. */
 const MAX_SIDE = 65536;
 
-function whole(value: number, what: string): number {
+/** A number of things, checked. */
+export function whole(value: number, what: string): number {
   if (!Number.isSafeInteger(value) || value < 1 || value > MAX_SIDE)
     throw new SpikeloomError(`events: expected ${what} as a whole number from 1 to ${MAX_SIDE}, found ${value}.`);
   return value;

@@ -7,7 +7,7 @@ import * as npy from "../../formats/npy.ts";
 import { SpikeloomError } from "../../runtime/error.ts";
 import type { Stream } from "../../runtime/random.ts";
 import { type Events, makeEvents, type SensorSize, sliceEvents } from "./events.ts";
-import { type Frames, integrate, type Segment } from "./frames.ts";
+import { type Frames, integrate, type Segment, whole } from "./frames.ts";
 
 /**
  * A recording from an .npy file [n, 4] with the columns t (microseconds), x, y, p; a polarity that is not 0 counts as 1.
@@ -33,10 +33,11 @@ export function readEventNpy(bytes: Uint8Array, size: SensorSize, name = "npy"):
   return events;
 }
 
-function wholeNumber(value: number, what: string): number {
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new SpikeloomError(`events: expected ${what} as a whole number >= 1, found ${value}.`);
-  return value;
+/** The time that a window spans. @throws SpikeloomError for another duration than whole microseconds */
+function span(frames: number, duration: number): number {
+  if (!Number.isSafeInteger(duration) || duration < 1 || duration > 2 ** 32)
+    throw new SpikeloomError(`events: expected the duration of a frame in whole microseconds, 1 to 2^32, found ${duration}.`);
+  return whole(frames, "the number of frames") * duration;
 }
 
 /** @throws SpikeloomError where times go back */
@@ -65,15 +66,14 @@ function firstFrom({ t }: Events, time: number): number {
  * @throws SpikeloomError for times that are not sorted
  */
 export function segmentsFromFirst(events: Events, frames: number, duration: number): Segment[] {
-  wholeNumber(frames, "the number of frames");
-  wholeNumber(duration, "the duration of a frame in microseconds");
+  span(frames, duration);
   expectSorted(events);
   const start = events.t[0] ?? 0;
   const borders = Array.from({ length: frames + 1 }, (_, k) => firstFrom(events, start + k * duration));
   return borders.slice(1).map((to, k) => ({ from: borders[k]!, to }));
 }
 
-/** How a window of a recording is made into frames: `size` is the sensor's. */
+/** What a window of a recording spans. */
 export interface WindowOptions {
   /** T; default 8. */
   readonly frames?: number | undefined;
@@ -83,7 +83,7 @@ export interface WindowOptions {
 
 /** Coordinates divided by `factor` and cut to whole numbers: a smaller sensor, whose pixels see the events of factor x factor. */
 export function shrinkEvents({ t, x, y, p }: Events, factor: number): Events {
-  wholeNumber(factor, "the factor");
+  whole(factor, "the factor");
   return { t, x: x.map((v) => Math.trunc(v / factor)), y: y.map((v) => Math.trunc(v / factor)), p };
 }
 
@@ -126,14 +126,15 @@ export function gaitFrames(
  * @throws SpikeloomError for times that are not sorted
  */
 export function gaitClips(events: Events, clips: number, { frames = 8, duration = 15_000 }: WindowOptions = {}): Events[] {
-  wholeNumber(clips, "the number of clips");
+  whole(clips, "the number of clips");
   expectSorted(events);
   const { t } = events;
   const first = t[0] ?? 0;
+  const length = span(frames, duration);
   const step = Math.floor(((t.at(-1) ?? 0) - first) / clips);
   return Array.from({ length: clips }, (_, i) => {
     const start = first + i * step;
-    return sliceEvents(events, firstFrom(events, start), firstFrom(events, start + frames * duration));
+    return sliceEvents(events, firstFrom(events, start), firstFrom(events, start + length));
   });
 }
 
@@ -148,11 +149,14 @@ export function gaitSample(
   { frames = 8, duration = 15_000, shift = 20 }: WindowOptions & { shift?: number } = {},
 ): Events {
   expectSorted(events);
+  if (!Number.isSafeInteger(shift) || shift < 0 || shift > 65535)
+    throw new SpikeloomError(`events: expected shift as a whole number of pixels, 0 to 65535, found ${shift}.`);
   const { t } = events;
   const first = t[0] ?? 0;
-  const free = (t.at(-1) ?? 0) - first + 1 - frames * duration;
-  const start = first + (free > 0 ? Math.floor(rng.uniform() * free) : 0);
-  const window = sliceEvents(events, firstFrom(events, start), firstFrom(events, start + frames * duration));
+  const length = span(frames, duration);
+  const free = (t.at(-1) ?? 0) - first + 1 - length;
+  const start = first + (free > 0 ? Math.floor(rng.uniform() * (free + 1)) : 0);
+  const window = sliceEvents(events, firstFrom(events, start), firstFrom(events, start + length));
   if (rng.uniform() >= 0.5) return window;
   const draw = () => rng.uniformInt(2 * shift + 1) - shift;
   return shiftEvents(window, draw(), draw(), size);

@@ -48,6 +48,10 @@ const base: BaseConfig = {
 };
 const dvs: DVSConfig = { ...base, family: "dvs", inChannels: 2, numClasses: 300, norm: 1, state: "none" };
 
+/**
+ * A model of 52.0M parameters is in the paper's table, without code or weights: embedDims [112, 224, 448, 560], which the segmentation code
+ * mentions as 50M, come to 53,416,264 parameters and are no configuration of it.
+ */
 export const configs: Readonly<Record<string, SDT3Config>> = {
   "10m": { ...base, embedDims: [48, 96, 192, 240] },
   tiny: { ...base, embedDims: [24, 48, 96, 128] },
@@ -91,6 +95,7 @@ export function checkConfig<C extends SDT3Config>(config: C): C {
   if (embedDims[2] % numHeads || embedDims[3] % numHeads)
     wrongSetting(config, "embedDims", `multiples of numHeads = ${numHeads} in its last two numbers`);
   if (!list(blocks, 2, 0)) wrongSetting(config, "blocks", "two integers of at least 0");
+  if (config.family !== "base" && config.family !== "dvs") wrongSetting(config, "family", '"base" or "dvs"');
   if (config.family === "dvs") {
     if (typeof config.norm !== "number" || !(config.norm > 0 && Number.isFinite(config.norm)))
       wrongSetting(config, "norm", "a number above 0");

@@ -24,7 +24,8 @@ export function startFromPretraining(
 ): FineTuneStart {
   const own = classifier.stateShapes();
   const loaded = [...own.keys()].filter((key) => pretrained.has(key));
-  if (!loaded.length) throw new SpikeloomError("startFromPretraining: the weights share no key with the classifier: they are of another model");
+  if (!loaded.length)
+    throw new SpikeloomError("startFromPretraining: the weights share no key with the classifier: they are of another model");
   const other = loaded.filter((key) => !sameShape(own.get(key) as readonly number[], pretrained.get(key)?.shape ?? []));
   if (other.length) {
     const [key = ""] = other;

@@ -26,8 +26,10 @@ export * from "./mae.ts";
 export * from "./masking.ts";
 export * from "./model.ts";
 export * from "./neuron.ts";
+export * from "./rep-conv.ts";
 
-type AnyConfig = SDT3Config | LargeConfig | MaeConfig;
+/** A configuration of any family. */
+export type AnyConfig = SDT3Config | LargeConfig | MaeConfig;
 
 function check(config: AnyConfig): void {
   if (config.family === "large") checkLarge(config);

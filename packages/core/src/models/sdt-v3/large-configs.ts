@@ -132,7 +132,8 @@ export function checkMae(config: MaeConfig): MaeConfig {
   const { decoderDim, decoderHeads, maskRatio, tokenOrder, imageSize } = config;
   for (const field of ["decoderDim", "decoderDepth", "decoderHeads"] as const)
     if (!positive(config[field])) wrongSetting(config, field, "a positive integer");
-  if (decoderDim % 4 || decoderDim % decoderHeads) wrongSetting(config, "decoderDim", `a multiple of 4 and of decoderHeads = ${decoderHeads}`);
+  if (decoderDim % 4 || decoderDim % decoderHeads)
+    wrongSetting(config, "decoderDim", `a multiple of 4 and of decoderHeads = ${decoderHeads}`);
   if (config.embedDims[2] % 4) wrongSetting(config, "embedDims", "a multiple of 4 in its last number, for positions");
   const patch = patchOf(config);
   if (imageSize.some((n) => n % patch)) wrongSetting(config, "imageSize", `multiples of a patch, the product of strides, ${patch}`);

@@ -109,7 +109,9 @@ export const maeKind: OfficialKind = {
     const model = module as SpikeMaskedAutoencoder;
     const [x, noise] = [inputs.get("x"), inputs.get("noise")];
     if (x?.shape.length !== 4)
-      throw new SpikeloomError(`sdt-v3: the auto-encoder needs an input "x", images (B, C, H, W), found ${x ? `${x.shape.length} axes` : "none"}`);
+      throw new SpikeloomError(
+        `sdt-v3: the auto-encoder needs an input "x", images (B, C, H, W), found ${x ? `${x.shape.length} axes` : "none"}`,
+      );
     const images = fromOfficial(x, [0, 2, 3, 1]);
     const values = new Map<string, NdArray>();
     const names = new Map([...module.namedModules()].map(([name, m]) => [m, name]));
@@ -128,10 +130,9 @@ export const maeKind: OfficialKind = {
       ]),
       inputs: new Map([["x", images]]),
       outputs: new Map(
-        Object.entries({ loss, active: seen, ids_restore: restore, latent, pred: predicted, patchified_input: patches }).map(([name, t]) => [
-          name,
-          toOfficial(t),
-        ]),
+        Object.entries({ loss, active: seen, ids_restore: restore, latent, pred: predicted, patchified_input: patches }).map(
+          ([name, t]) => [name, toOfficial(t)],
+        ),
       ),
       taps: values,
       inputToOfficial: (_name, value) => toOfficial(value, [0, 3, 1, 2]),

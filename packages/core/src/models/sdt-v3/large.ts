@@ -6,7 +6,7 @@
  * Tensors are [T, B, H, W, C], tokens [T, B, N, C]. Field names are the official state-dict keys.
  */
 import { inTurn, Sequential } from "../../nn/containers.ts";
-import { Conv1d, Conv2d } from "../../nn/conv.ts";
+import { type Conv1d, Conv2d } from "../../nn/conv.ts";
 import { DropPath } from "../../nn/drop-path.ts";
 import { xavierUniform_, zeros_ } from "../../nn/init.ts";
 import { Linear } from "../../nn/linear.ts";
@@ -22,16 +22,17 @@ import { Downsampling, heads, joined, MLP } from "./blocks.ts";
 import type { LargeConfig, LargeEncoderConfig } from "./large-configs.ts";
 import { normSeen, type Places, type SeenPatches } from "./masking.ts";
 import { type MakeNeuron, upNeuron } from "./neuron.ts";
+import { mergeRepConv1d, RepConv1d } from "./rep-conv.ts";
 
 /** Down-sampling of an image that may be seen in part. */
-class LargeDownsampling extends Downsampling {
+export class LargeDownsampling extends Downsampling {
   override forward(x: Tensor, ...places: Places): Tensor {
     return normSeen(this.encode_bn, this.encode_conv.forward(this.encode_spike ? this.encode_spike.forward(x) : x), ...places);
   }
 }
 
 /** Convolution with bias, and a norm; keys 0 and 1. */
-class ConvNorm extends Module {
+export class ConvNorm extends Module {
   "0": Conv2d;
   "1": BatchNorm2d;
 
@@ -70,24 +71,6 @@ export class LargeConvBlock extends Module {
   forward(x: Tensor, ...places: Places): Tensor {
     const hidden = this.conv1[0].forward(this.neuron1.forward(x), ...places);
     return add(this.conv2[0].forward(this.neuron2.forward(hidden), ...places), x);
-  }
-}
-
-/** Two 1 x 1 convolutions over tokens, over `expand` times as many channels in between, each with a norm and nothing else: one linear map. */
-export class RepConv1d extends Module {
-  conv1: Sequential;
-  conv2: Sequential;
-
-  constructor(dim: number, expand: number) {
-    super();
-    const part = (cin: number, cout: number) => new Sequential(new Conv1d(cin, cout, 1, { bias: false }), new BatchNorm1d(cout));
-    const hidden = Math.floor(dim * expand);
-    this.conv1 = part(dim, hidden);
-    this.conv2 = part(hidden, dim);
-  }
-
-  forward(x: Tensor): Tensor {
-    return this.conv2.forward(this.conv1.forward(x));
   }
 }
 
@@ -132,6 +115,17 @@ export class LargeAttention extends Module {
     const o = affine(matmul(q, matmul(k, v, { transposeA: true })), ATTENTION_SCALE);
     return this.proj_conv.forward(this.attn_lif.forward(joined(o)));
   }
+
+  /** See `LargeEncoder.mergeRepConvs`. */
+  mergeRepConvs(): void {
+    for (const name of ["q_conv", "k_conv", "v_conv", "proj_conv"] as const) {
+      const projection = this[name];
+      const [rep, norm] = projection.modules as [Module, BatchNorm1d];
+      if (!(rep instanceof RepConv1d)) continue;
+      this[name] = new Sequential(mergeRepConv1d(rep, norm));
+      projection.dispose();
+    }
+  }
 }
 
 export interface LargeBlockOptions {
@@ -152,7 +146,7 @@ export class LargeBlock extends Module {
   layer_scale1: Parameter | null;
   layer_scale2: Parameter | null;
   lif: Module | null;
-  rep_conv: RepConv1d | null;
+  rep_conv: RepConv1d | Conv1d | null;
   attn: LargeAttention;
   mlp: MLP;
   drop_path: DropPath | null;
@@ -179,6 +173,15 @@ export class LargeBlock extends Module {
     let x = this.lif && this.rep_conv ? add(this.rep_conv.forward(this.lif.forward(input)), input) : input;
     x = add(this.branch(this.attn.forward(x), this.layer_scale1), x);
     return add(this.branch(this.mlp.forward(x), this.layer_scale2), x);
+  }
+
+  /** See `LargeEncoder.mergeRepConvs`. */
+  mergeRepConvs(): void {
+    this.attn.mergeRepConvs();
+    const rep = this.rep_conv;
+    if (!(rep instanceof RepConv1d)) return;
+    this.rep_conv = mergeRepConv1d(rep);
+    rep.dispose();
   }
 
   private branch(x: Tensor, scale: Parameter | null): Tensor {
@@ -221,6 +224,15 @@ export abstract class LargeEncoder extends Module {
       const drop = dropPath && { ...dropPath, rate: depths > 1 ? (dropPath.rate * i) / (depths - 1) : 0 };
       return new LargeBlock({ dim: e2, heads: numHeads, mlpRatio, neuron, choice, layerScale, dropPath: drop });
     });
+  }
+
+  /**
+   * For inference: every chain of 1 x 1 convolutions becomes one, so that no weight layer behind a neuron is given real numbers but the first
+   * head, as published. Outputs are the same to rounding; keys of the state dict are no more the official ones. Not to be undone.
+   */
+  mergeRepConvs(): this {
+    for (const block of this.block3) block.mergeRepConvs();
+    return this;
   }
 
   /** [T, B, H, W, C] -> membranes of the tokens [T, B, N, C]. Of patches that are not seen the convolutional stages give zeros. */

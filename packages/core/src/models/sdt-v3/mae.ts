@@ -7,7 +7,7 @@
  */
 import { normal_, truncNormal_, uninitialised, zeros_ } from "../../nn/init.ts";
 import { Linear } from "../../nn/linear.ts";
-import { Module, Parameter, StateBuffer } from "../../nn/module.ts";
+import { Module, type Parameter, StateBuffer } from "../../nn/module.ts";
 import { BatchNorm1d, LayerNorm } from "../../nn/norm.ts";
 import { sinCosPositions } from "../../nn/positions.ts";
 import { add, affine, div, gelu, mul, sqrt, square, sub, where } from "../../tensor/ops/elementwise.ts";
@@ -57,7 +57,8 @@ export function reconstructionLoss(predicted: Tensor, images: Tensor, seen: Tens
       const spread = sqrt(affine(variance(patches, -1, { keepDims: true }), 1, 1e-6));
       return { target: div(sub(patches, mean(patches, -1, true)), spread), hidden: where(seen, 0, 1) };
     });
-    if (!sameShape(predicted.shape, target.shape)) wrong("reconstructionLoss", "predicted", `of shape ${show(target.shape)}`, show(predicted.shape));
+    if (!sameShape(predicted.shape, target.shape))
+      wrong("reconstructionLoss", "predicted", `of shape ${show(target.shape)}`, show(predicted.shape));
     const errors = mean(square(sub(predicted, target)), -1);
     return div(sum(mul(errors, hidden)), affine(sum(hidden), 1, 1e-8));
   });
@@ -72,7 +73,7 @@ function linear(inputs: number, outputs: number, bias = true): Linear {
 }
 
 /** Softmax attention of a vision transformer. */
-class DecoderAttention extends Module {
+export class DecoderAttention extends Module {
   qkv: Linear;
   proj: Linear;
   private readonly heads: number;
@@ -93,7 +94,7 @@ class DecoderAttention extends Module {
   }
 }
 
-class DecoderMLP extends Module {
+export class DecoderMLP extends Module {
   fc1: Linear;
   fc2: Linear;
 
@@ -111,7 +112,7 @@ class DecoderMLP extends Module {
 const layerNorm = (dim: number) => new LayerNorm(dim, { eps: 1e-6 });
 
 /** Block of a vision transformer (Dosovitskiy et al. 2021), the norms in front. */
-class DecoderBlock extends Module {
+export class DecoderBlock extends Module {
   norm1: LayerNorm;
   attn: DecoderAttention;
   norm2: LayerNorm;
@@ -202,7 +203,12 @@ export class SpikeMaskedAutoencoder extends LargeEncoder {
     const batch = images.shape[0] as number;
     const expected = [batch, ...imageSize, inChannels];
     if (!sameShape(images.shape, expected))
-      wrong("SpikeMaskedAutoencoder", "the input", `images [B, ${expected.slice(1).join(", ")}] (imageSize of the model)`, show(images.shape));
+      wrong(
+        "SpikeMaskedAutoencoder",
+        "the input",
+        `images [B, ${expected.slice(1).join(", ")}] (imageSize of the model)`,
+        show(images.shape),
+      );
     return scope(() => {
       const n = this.grid[0] * this.grid[1];
       const order = noGrad(() => orderOf(noise ?? uniform([batch, n], { stream: "mask" }), [batch, n]));
@@ -245,7 +251,12 @@ export class SpikeMaskedAutoencoder extends LargeEncoder {
 /** For each sample its tokens by rising noise, as numbers in all the batch: i32 [B N]. */
 function orderOf(noise: Tensor, shape: readonly [number, number]): Int32Array {
   if (!(noise instanceof Tensor) || !sameShape(noise.shape, shape))
-    wrong("SpikeMaskedAutoencoder", "the noise", `a tensor of shape ${show(shape)}`, noise instanceof Tensor ? show(noise.shape) : typeof noise);
+    wrong(
+      "SpikeMaskedAutoencoder",
+      "the noise",
+      `a tensor of shape ${show(shape)}`,
+      noise instanceof Tensor ? show(noise.shape) : typeof noise,
+    );
   const values = noise.dataSync();
   const [batch, n] = shape;
   const order = new Int32Array(batch * n);

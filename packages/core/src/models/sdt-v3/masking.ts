@@ -76,7 +76,8 @@ export class SeenPatches {
     let i = 0;
     for (let b = 0; b < batch; b++)
       for (let y = 0; y < height; y++)
-        for (let x = 0; x < width; x++) out[i++] = this.values[(b * rows + Math.floor(y / tall)) * columns + Math.floor(x / wide)] as number;
+        for (let x = 0; x < width; x++)
+          out[i++] = this.values[(b * rows + Math.floor(y / tall)) * columns + Math.floor(x / wide)] as number;
     return out;
   }
 
