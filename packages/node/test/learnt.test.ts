@@ -54,7 +54,9 @@ describe("learningWarnings", () => {
 
   it("asks only for a loss that fell where there are no classes", () => {
     expect(learningWarnings({ ...good, test: undefined })).toEqual([]);
-    expect(learningWarnings({ ...good, test: undefined, losses: [1, 2] })).toEqual([expect.stringContaining("the training loss ended at 2")]);
+    expect(learningWarnings({ ...good, test: undefined, losses: [1, 2] })).toEqual([
+      expect.stringContaining("the training loss ended at 2"),
+    ]);
   });
 
   it("has no word on firing where there are no neurons", () => {

@@ -24,8 +24,8 @@ export {
   type WindowOptions,
 } from "./gait.ts";
 export { type GestureLabel, gestureFolders, gestureNames, readGestureLabels, readGestureTrials } from "./gesture.ts";
-export { readNMnist } from "./n-mnist.ts";
 export { type HarDvsEntry, harDvsChannels, harDvsPolarity, harDvsWindow, readHarDvsList } from "./har-dvs.ts";
+export { readNMnist } from "./n-mnist.ts";
 export { readEventNpz } from "./npz.ts";
 export { type Picture, SaccadeCamera, type SaccadeOptions } from "./saccades.ts";
 export { byName, splitByClass } from "./split.ts";
