@@ -52,6 +52,18 @@ describe("learningWarnings", () => {
     ]);
   });
 
+  it("asks only for a loss that fell where there are no classes", () => {
+    expect(learningWarnings({ ...good, test: undefined })).toEqual([]);
+    expect(learningWarnings({ ...good, test: undefined, losses: [1, 2] })).toEqual([
+      expect.stringContaining("the training loss ended at 2"),
+    ]);
+  });
+
+  it("has no word on firing where there are no neurons", () => {
+    const [note] = learningWarnings({ ...good, test: test(5, 5, 5), firingRate: Number.NaN });
+    expect(note).not.toContain("fires");
+  });
+
   it("adds that nothing fires, where that was seen", () => {
     const silent = { ...good, test: test(5, 5, 5), firingRate: 0 };
     expect(learningWarnings(silent)).toEqual([expect.stringContaining("; no neuron fires in evaluation, though")]);

@@ -1,15 +1,13 @@
 /** Sizes of CAFormer, by name (repository sail-sg/metaformer): the published teacher of the spike-driven transformers, and a small one. */
 import { SettingError } from "../../runtime/error.ts";
 
-type Four = readonly [number, number, number, number];
-
 export interface CAFormerConfig {
   inChannels: number;
   numClasses: number;
   /** Channels of the four stages. */
-  dims: Four;
+  dims: readonly [number, number, number, number];
   /** Blocks of the four stages. */
-  depths: Four;
+  depths: readonly [number, number, number, number];
   /** Channels of an attention head; divides the dims of stages 3 and 4. */
   headDim: number;
   mlpRatio: number;

@@ -5,7 +5,7 @@ import { CAFormer } from "./model.ts";
 import { officialKinds } from "./official.ts";
 
 export * from "./configs.ts";
-export { CAFormer } from "./model.ts";
+export * from "./model.ts";
 
 export const caformer: System<CAFormerConfig> = {
   name: "caformer",

@@ -167,7 +167,7 @@ class Block extends Module {
 }
 
 /** Linear to four times the features, relu(x)^2, norm, Linear to the classes. */
-class Head extends Module {
+export class Head extends Module {
   fc1: Linear;
   norm: LayerNorm;
   fc2: Linear;
