@@ -23,6 +23,7 @@ export const sdtV2: System<SDTV2Config> = {
   build: (config) => new MetaSpikeFormer(checkConfig(config)),
   attention: (module, input) => attentionMaps(module as MetaSpikeFormer, input),
   energyTable,
+  energyPreset: "sdt-v2",
   // The official code means to do this, but takes every parameter for the head's. The last down-sampling learns as the stage it leads to.
   layers: ({ depths: [third = 0, fourth = 0] }) =>
     blockLayers(
