@@ -45,6 +45,8 @@ export interface InferSpec {
   model: string;
   batch: number;
   size: number;
+  /** How integer neurons emit (`snn.setMode`). The peer has integers alone. */
+  mode?: "spikes";
 }
 
 /** Linear(features, features) and a LIF, forward and backward. Density null: the input is normal floats. */
@@ -87,6 +89,13 @@ export const CASES: Readonly<Record<string, Case>> = {
   "train-msresnet": { specs: [{ kind: "train", name: "train-msresnet18", model: "msresnet18", batch: 16 }], long: true },
   "infer-sdt": {
     specs: [{ kind: "infer", name: "infer-sdt-8-512-b1", model: "sdt-v1/imagenet-8-512", batch: 1, size: 224 }],
+    long: true,
+  },
+  "infer-v3": {
+    specs: [
+      { kind: "infer", name: "infer-sdt-v3-10m-b1-integer", model: "sdt-v3/10m", batch: 1, size: 224 },
+      { kind: "infer", name: "infer-sdt-v3-10m-b1-spikes", model: "sdt-v3/10m", batch: 1, size: 224, mode: "spikes" },
+    ],
     long: true,
   },
   "lif-layer": {

@@ -186,7 +186,7 @@ function* lifLayer(inputs: Inputs): Generator<Workload> {
   yield { name, run, extra: { firing_rate: rate.sum / rate.size }, check, work };
 }
 
-/** Runs `step` and counts: the mean firing rate over every neuron, and the work of every weight layer, neuron and norm. */
+/** Runs `step` and counts: the mean firing rate over every neuron (of integers, their mean), and the work of every weight layer, neuron and norm. */
 export function observe(step: () => void, training: boolean): { rate: number; work: Work[] } {
   let [fired, total] = [0, 0];
   const work: Work[] = [];
@@ -252,8 +252,9 @@ function* train(inputs: Inputs): Generator<Workload> {
 }
 
 function* infer(inputs: Inputs): Generator<Workload> {
-  const { name, batch } = inputs.spec as InferSpec;
+  const { name, batch, mode } = inputs.spec as InferSpec;
   const model = inputs.model().eval();
+  if (mode) snn.setMode(model, mode);
   const x = inputs.take("x", LAST);
   inputs.close();
   const run = () => noGrad(() => scope(() => void model.forward(x)));
