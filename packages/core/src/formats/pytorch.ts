@@ -112,6 +112,7 @@ export class TorchTensor implements StoredTensor {
   private readonly storage: Storage;
   private readonly name: string;
 
+  /** @hidden Made by `open` alone. */
   constructor(storage: Storage, dtype: DType, from: number, shape: readonly number[], strides: readonly number[], name: string) {
     this.storage = storage;
     this.dtype = dtype;
