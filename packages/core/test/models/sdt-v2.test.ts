@@ -319,17 +319,19 @@ describe("what the system shows of itself", () => {
     const used = device().memory().used;
     const measured = await survey(net, x);
     expect(device().memory().used).toBe(used);
-    const report = measured.energy({ preset: "sdt-v2" }, table);
+    const report = measured.energy({ preset: "sdt-v2" }, table, "sdt-v2");
     const rate = (neuron: string) => measured.rates.find((r) => r.layer === neuron)?.rate as number;
     const row = (part: string) => report.layers.find((l) => l.layer === part);
     expect(row("block3.1.proj")).toMatchObject({ denseOps: 9 * 4 * 16 * 16, firingRate: rate("block3.1.attn.attn_lif") });
     expect(row("block4.0.sdsa3")?.firingRate).toBeCloseTo((rate("block4.0.attn.q_lif") + rate("block4.0.attn.k_lif")) / 2, 12);
     expect(row("block4.0.sdsa3")?.firingRate).toBeGreaterThan(0);
     expect(report.layers.filter((l) => l.macs > 0).map((l) => l.layer)).toEqual(["downsample1_1"]);
-    const dense = measured.energy({ preset: "sdt-v2", settings: { pwconv2: "mac" } }, table);
+    const dense = measured.energy({ preset: "sdt-v2", settings: { pwconv2: "mac" } }, table, "sdt-v2");
     expect(dense.layers.filter((l) => l.macs > 0)).toHaveLength(5);
-    expect(measured.energy({ preset: "sdt-v2", settings: { repConv: "unfused" } }, table).total.energy).toBeLessThan(report.total.energy);
-    const merged = (await survey(net.mergeRepConvs(), x)).energy({ preset: "sdt-v2" }, table);
+    expect(measured.energy({ preset: "sdt-v2", settings: { repConv: "unfused" } }, table, "sdt-v2").total.energy).toBeLessThan(
+      report.total.energy,
+    );
+    const merged = (await survey(net.mergeRepConvs(), x)).energy({ preset: "sdt-v2" }, table, "sdt-v2");
     expect(merged.total.energy / report.total.energy).toBeCloseTo(1, 2);
   });
 });
