@@ -144,7 +144,7 @@ function objectiveOf(recipe: Recipe, system: models.System, config: Readonly<Rec
             : `${system.name} has ${known.join(", ")}`
       }`,
     );
-  return { ...make(), unlabelled: true };
+  return make();
 }
 
 /** The size that the model is made for is that of the images it is given: a stem that pools for others leaves a network of another kind. */

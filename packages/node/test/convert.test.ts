@@ -76,6 +76,8 @@ describe("convert", () => {
     expect(await fails("convert", at("large.safetensors"), at("x.safetensors"), "--dtype", "f16")).toContain(
       'tensor "w": 65520 does not fit f16',
     );
+    writeFileSync(at("huge.safetensors"), safetensors.encode(new Map([["w", formats.ndArray("f32", [1], Float32Array.of(3.4e38))]])));
+    expect(await fails("convert", at("huge.safetensors"), at("x.safetensors"), "--dtype", "bf16")).toContain("does not fit bf16");
     expect(existsSync(at("x.safetensors"))).toBe(false);
     writeFileSync(at("infinite.safetensors"), safetensors.encode(new Map([["w", formats.ndArray("f32", [1], Float32Array.of(1 / 0))]])));
     await succeeds("convert", at("infinite.safetensors"), at("y.safetensors"), "--dtype", "f16");

@@ -19,7 +19,8 @@ export interface TensorDict {
 /** Nesting of the dictionaries that are looked into, and of modules. */
 const MAX_DEPTH = 6;
 const MAX_MODULES_DEPTH = 100;
-const MAX_TENSORS = 2 ** 18;
+/** Entries of modules that are looked at, those of a module as often as it is met. */
+const MAX_LOOKS = 2 ** 19;
 const MAX_DICTS = 1000;
 
 /** All dictionaries of tensors in a checkpoint's value, the outermost first. What optimisers keep is left out. */
@@ -67,23 +68,24 @@ function moduleDict(path: string, root: PickledObject): TensorDict | undefined {
   if (!isModule(root)) return undefined;
   const tensors = new Map<string, TorchTensor>();
   const above = new Set<PickledObject>();
-  let visits = 0;
+  let looks = 0;
   const collect = (prefix: string, module: PickledObject): void => {
     // A module that holds itself would never end; one that many hold may be met as often as it has names.
-    if (above.has(module) || above.size > MAX_MODULES_DEPTH || ++visits > MAX_TENSORS) return;
+    if (above.has(module) || above.size > MAX_MODULES_DEPTH || looks > MAX_LOOKS) return;
     above.add(module);
     const state = module.state as ReadonlyMap<unknown, unknown>;
+    const [parameters, buffers, modules] = [state.get("_parameters"), state.get("_buffers"), state.get("_modules")].map(mapOf) as [
+      Values,
+      Values,
+      Values,
+    ];
     const passing = state.get("_non_persistent_buffers_set");
-    for (const [kind, values] of [
-      ["_parameters", mapOf(state.get("_parameters"))],
-      ["_buffers", mapOf(state.get("_buffers"))],
-    ] as const)
-      for (const [name, value] of values) {
-        if (kind === "_buffers" && Array.isArray(passing) && passing.includes(name)) continue;
-        if (value instanceof TorchTensor && tensors.size < MAX_TENSORS) tensors.set(`${prefix}${name}`, value);
-      }
-    for (const [name, child] of mapOf(state.get("_modules")))
-      if (child instanceof PickledObject && isModule(child)) collect(`${prefix}${name}.`, child);
+    const left = new Set<unknown>(Array.isArray(passing) ? passing : []);
+    looks += 1 + parameters.size + buffers.size + modules.size + left.size;
+    const take = (name: unknown, value: unknown) => void (value instanceof TorchTensor && tensors.set(`${prefix}${name}`, value));
+    for (const [name, value] of parameters) take(name, value);
+    for (const [name, value] of buffers) if (!left.has(name)) take(name, value);
+    for (const [name, child] of modules) if (child instanceof PickledObject && isModule(child)) collect(`${prefix}${name}.`, child);
     above.delete(module);
   };
   collect("", root);
@@ -94,6 +96,8 @@ function isModule(value: PickledObject): boolean {
   return value.state instanceof Map && value.state.has("_parameters") && value.state.has("_modules");
 }
 
-function mapOf(value: unknown): ReadonlyMap<unknown, unknown> {
+type Values = ReadonlyMap<unknown, unknown>;
+
+function mapOf(value: unknown): Values {
   return value instanceof Map ? value : new Map();
 }

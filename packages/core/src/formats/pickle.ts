@@ -49,6 +49,8 @@ export class PickleCut extends FormatError {
 
 /** Objects that one pickle may make: forty times those of a checkpoint of the largest model with its optimiser. */
 const MAX_OBJECTS = 2 ** 22;
+/** Entries of lists, dictionaries, calls and the memo: a few bytes may ask for a copy of a long list, and a packed file has many bytes. */
+const MAX_ENTRIES = 2 ** 23;
 const MAX_STACK = 2 ** 24;
 /** Integers of more bytes than this are nobody's size, count or seed. */
 const MAX_INTEGER_BYTES = 1024;
@@ -75,6 +77,7 @@ class Unpickler {
   private at = 0;
   private opened = 0;
   private objects = 0;
+  private entries = 0;
   private readonly stack: unknown[] = [];
   private readonly memo = new Map<number, unknown>();
 
@@ -233,6 +236,7 @@ class Unpickler {
       case 0x61: {
         // a APPEND
         const value = this.pop();
+        this.spend(1);
         this.append([value]);
         return;
       }
@@ -244,6 +248,7 @@ class Unpickler {
         // s SETITEM
         const value = this.pop();
         const key = this.pop();
+        this.spend(1);
         this.setItems(this.peek(), [key, value]);
         return;
       }
@@ -341,6 +346,8 @@ class Unpickler {
 
   private call(callee: unknown, args: unknown): void {
     const given = this.list(args);
+    // What is called may copy what it is given.
+    this.spend(given.reduce<number>((n, value) => n + (Array.isArray(value) ? value.length : 0), given.length));
     const name =
       callee instanceof PickledName ? callee.name : callee instanceof PickledObject ? `${callee.name.slice(0, 1000)}()` : undefined;
     if (name === undefined) this.fail("a name to call", kindOf(callee));
@@ -369,6 +376,8 @@ class Unpickler {
 
   private put(index: number): void {
     if (!(index >= 0)) this.fail("a place in the memo", String(index));
+    // A place takes about as much memory as four entries of a list.
+    this.spend(4);
     this.memo.set(index, this.peek());
   }
 
@@ -385,6 +394,11 @@ class Unpickler {
   private make(value: unknown): void {
     if (++this.objects > MAX_OBJECTS) this.fail(`at most ${MAX_OBJECTS} objects`, "more");
     this.push(value);
+  }
+
+  private spend(entries: number): void {
+    this.entries += entries;
+    if (this.entries > MAX_ENTRIES) this.fail(`at most ${MAX_ENTRIES} entries of lists and dictionaries`, "more");
   }
 
   private value(): void {
@@ -407,7 +421,10 @@ class Unpickler {
   private marked(): unknown[] {
     const mark = this.stack.lastIndexOf(MARK);
     if (mark < 0) this.fail("a mark on the stack", "none");
-    return this.stack.splice(mark).slice(1);
+    this.spend(this.stack.length - mark);
+    const values = this.stack.splice(mark + 1);
+    this.stack.pop();
+    return values;
   }
 
   private list(value: unknown): unknown[] {

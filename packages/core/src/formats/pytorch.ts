@@ -85,8 +85,9 @@ class Storage {
   constructor(dtype: DType, size: number, part?: { root: Storage; from: number }) {
     this.dtype = dtype;
     this.size = size;
-    this.root = part?.root;
-    this.from = part?.from ?? 0;
+    // A part of a part is one of the whole.
+    this.root = part && (part.root.root ?? part.root);
+    this.from = part ? part.root.from + part.from : 0;
   }
 
   put(place: Place): this {

@@ -1,6 +1,6 @@
 /** Are integers and binary virtual steps the same to a network? Both are run, and their outputs held against each other. */
 import type { Module } from "../nn/module.ts";
-import { setMode } from "../spiking/neurons.ts";
+import { reset, setMode } from "../spiking/neurons.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { scope } from "../tensor/scope.ts";
 import { noGrad } from "../tensor/tape.ts";
@@ -27,7 +27,8 @@ export interface ModeComparison {
 const ROUNDING = 1e-4;
 
 /**
- * Run `model`, whose outputs are logits [B, K] or [T, B, K], in eval mode with integers and with spikes (see `snn.setMode`).
+ * Run `model`, whose outputs are logits [B, K] or [T, B, K], in eval mode with integers and with spikes (see `snn.setMode`), each time from
+ * rest: membranes that a network carries from batch to batch are reset.
  * @param inputs one batch, or several
  */
 export async function compareModes(model: Module, inputs: Inputs): Promise<ModeComparison> {
@@ -35,6 +36,7 @@ export async function compareModes(model: Module, inputs: Inputs): Promise<ModeC
   const logits = (x: Tensor) =>
     scope(() =>
       noGrad(() => {
+        reset(model);
         const y = model.forward(x) as Tensor;
         const last = y.rank === 3 ? mean(y, 0) : y;
         return { values: last.dataSync(), classes: last.shape.at(-1) as number };
@@ -68,6 +70,7 @@ export async function compareModes(model: Module, inputs: Inputs): Promise<ModeC
       }
     });
   } finally {
+    reset(model);
     restoreModes();
     restoreFlags();
   }

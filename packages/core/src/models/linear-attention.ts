@@ -1,6 +1,6 @@
 /**
  * Attention without a softmax, in the order that is linear in the number of tokens: q (k^T v), for each head by itself. SDSA-3 of
- * Spike-driven Transformer V2 is this on spikes; the result is a whole number then, and exact.
+ * Spike-driven Transformer V2 is this on spikes, attention of V3's large family on integers; the result is then exact.
  */
 
 import { dense } from "../tensor/ops/common.ts";

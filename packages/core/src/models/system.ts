@@ -56,8 +56,8 @@ export interface System<C = Record<string, unknown>> extends StateRules {
    * heads are layer `count`.
    */
   layers?(config: C): { count: number; of(key: string): number };
-  /** What else than classification a model of this system can be trained for, by name: the loss of a batch, a scalar (a pre-training). */
-  objectives?: Readonly<Record<string, () => { loss(model: Module, x: Tensor): { loss: Tensor } }>>;
+  /** What else than classification a model of this system can be trained for (a pre-training), by name: what `train.Trainer` takes. */
+  objectives?: Readonly<Record<string, () => { loss(model: Module, x: Tensor): { loss: Tensor }; unlabelled: true }>>;
   /** Parts and whole in the official code's terms. */
   official: Readonly<Record<string, OfficialKind>>;
 }

@@ -238,12 +238,12 @@ const handle = (t: Tensor): Tensor => keep(t.alias());
 
 export type Lazy = Affine | Repeated | Product;
 
-/** @param trained is a backward to come? @throws SpikeloomError when what the value follows from was changed in place since */
+/** @param trained is a backward to come? A product waits for nothing else. @throws SpikeloomError when what the value follows from was changed in place since */
 export function expectFresh(lazy: Lazy, trained: boolean): void {
   if (!lazy.stale) return;
   throw new SpikeloomError(
     `a value of shape ${show(lazy.shape)} is still to be made from a tensor that was changed in place: ${
-      trained ? "step the optimiser after backward" : "use the value (or clone that tensor) before it is set"
+      trained || lazy instanceof Product ? "step the optimiser after backward" : "use the value (or clone that tensor) before it is set"
     }`,
   );
 }

@@ -6,7 +6,7 @@ const u32 = (n: number) => [n & 255, (n >>> 8) & 255, (n >>> 16) & 255, n >>> 24
 /** Little-endian, 8 bytes. */
 export const u64 = (n: number) => [...u32(n % 2 ** 32), ...u32(Math.floor(n / 2 ** 32))];
 
-type Code = readonly number[];
+export type Code = readonly number[];
 export const PROTO2: Code = [0x80, 2];
 export const STOP: Code = [0x2e];
 export const MARK: Code = [0x28];
@@ -62,4 +62,28 @@ export const floats = (...values: number[]): Uint8Array => new Uint8Array(Float3
 export function stream(value: Uint8Array, keys: Uint8Array, data: readonly (readonly number[])[]): Uint8Array {
   const magic = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e];
   return Uint8Array.from([...magic, ...pickle(int(1001)), ...pickle([0x7d]), ...value, ...keys, ...data.flat()]);
+}
+
+/** A tar archive of files that are given in parts. */
+export function tar(files: Readonly<Record<string, readonly Uint8Array[]>>): Uint8Array {
+  const blocks: number[] = [];
+  for (const [path, parts] of Object.entries(files)) {
+    const content = parts.flatMap((part) => [...part]);
+    const header = new Uint8Array(512);
+    const field = (at: number, text: string) => header.set(utf8(text), at);
+    field(0, path);
+    field(124, content.length.toString(8).padStart(11, "0"));
+    field(148, " ".repeat(8));
+    field(156, "0");
+    field(257, "ustar\u000000");
+    field(
+      148,
+      header
+        .reduce((sum, byte) => sum + byte, 0)
+        .toString(8)
+        .padStart(6, "0"),
+    );
+    blocks.push(...header, ...content, ...new Array<number>((512 - (content.length % 512)) % 512).fill(0));
+  }
+  return Uint8Array.from([...blocks, ...new Array<number>(1024).fill(0)]);
 }

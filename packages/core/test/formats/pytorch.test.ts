@@ -16,6 +16,7 @@ import { FormatError, SpikeloomError } from "../../src/runtime/error.ts";
 import {
   archive,
   BUILD,
+  type Code,
   call,
   dict,
   floats,
@@ -31,6 +32,7 @@ import {
   storage,
   str,
   stream,
+  tar,
   tensor,
   tuple,
   u64,
@@ -177,6 +179,27 @@ describe("files that PyTorch wrote", () => {
     const state = await weights.load(file("module.pt"));
     expect(state.get("head.weight")).toEqual({ dtype: "f32", shape: [3, 2], data: Float32Array.from(ramp(6)) });
   });
+});
+
+test("a view of a view, in an archive from before 0.4", async () => {
+  const number = (n: number) => pickle([0x4b, n]);
+  const parts: Record<string, Uint8Array[]> = {
+    storages: [
+      number(1),
+      pickle(tuple(str("0"), str("cpu"), global("torch", "FloatStorage"))),
+      Uint8Array.from(u64(4)),
+      floats(1, 2, 3, 4),
+      pickle(list(tuple(str("1"), str("0"), int(1), int(3)), tuple(str("2"), str("1"), int(1), int(2)))),
+    ],
+    tensors: [
+      number(1),
+      pickle(tuple(str("9"), str("2"), global("torch", "FloatTensor"))),
+      Uint8Array.from([1, 0, 0, 0, 0, 0, 0, 0, ...u64(2), ...u64(1), ...u64(0)]),
+    ],
+    pickle: [pickle(dict([[str("w"), [...str("9"), 0x51]]]))],
+  };
+  const { tensors } = await weights.open(tar(parts));
+  expect([...((await tensors.get("w")?.read())?.data ?? [])]).toEqual([3, 4]);
 });
 
 test("damaged values of a storage are seen, whether a tensor takes all of it or a part", async () => {
@@ -377,6 +400,57 @@ describe("what is hostile", () => {
   test("more objects than any checkpoint has", () => {
     const many = new Uint8Array(2 ** 22 + 2).fill(0x29);
     expect(() => unpickle(many, {}, "many")).toThrow("many, byte 4194304: expected at most 4194304 objects, found more");
+  });
+
+  const many = 2 ** 20;
+  const nones = new Array<number>(many).fill(0x4e);
+  const nine = (code: Code) => new Array<Code>(9).fill(code);
+  const greedy: [string, Code[]][] = [
+    ["a list that grows", [[0x5d], ...nine([...MARK, ...nones, 0x65])]],
+    ["lists one after another", nine([...MARK, ...nones, 0x6c, 0x30])],
+    // Calls of five bytes, each of which may copy a list.
+    [
+      "dictionaries of one list",
+      [
+        [...MARK, ...nones, 0x6c, 0x85, ...put(0), 0x30, ...global("collections", "OrderedDict"), ...put(1)],
+        ...nine([...get(1), ...get(0), ...REDUCE]),
+      ],
+    ],
+    [
+      "arguments by place and by name",
+      [
+        [...MARK, ...nones, 0x74, ...put(0), 0x30, ...global("m", "C"), ...put(1), ...dict([[str("k"), int(1)]]), ...put(2)],
+        ...nine([...get(1), ...get(0), ...get(2), 0x92]),
+      ],
+    ],
+    ["places in the memo", [[0x4e], new Array<number>(2 * many + 1).fill(0x94)]],
+  ];
+  test.each(greedy)("few bytes that stand for much memory: %s", (_, parts) => {
+    const bytes = Uint8Array.from(parts.flat());
+    expect(() => unpickle(bytes, {}, "greedy")).toThrow("expected at most 8388608 entries of lists and dictionaries, found more");
+  });
+
+  test("a module whose many parts are met by many names is not looked at for hours", async () => {
+    const parts = dict(Array.from({ length: 5000 }, (_, i): [number[], number[]] => [[...str(`p${i}`)], [0x4e]]));
+    const module = (children: [number[], number[]][]) =>
+      object(
+        "a",
+        "Module",
+        dict([
+          [str("_parameters"), get(0)],
+          [str("_modules"), dict(children)],
+        ]),
+      );
+    let tree = module([]);
+    for (let i = 1; i < 30; i++)
+      tree = module([
+        [[...str("a")], [...tree, ...put(i)]],
+        [[...str("b")], [...get(i)]],
+      ]);
+    const { value } = await pytorch.open(archive(pickle([...parts, ...put(0), 0x30, ...tree])));
+    const started = performance.now();
+    expect(tensorDicts(value)).toEqual([{ path: "", tensors: new Map(), others: [], module: "a.Module" }]);
+    expect(performance.now() - started).toBeLessThan(5000);
   });
 
   test("many views of one storage, whose sum is far beyond the file", async () => {

@@ -29,12 +29,15 @@ it("counts the blocks of all stages, in order", () => {
   ).toEqual([0, 0, 1, 6, 7, 7, 8, 9, 9]);
 });
 
-it.each(["sdt-v1/imagenet-8-384", "sdt-v2/15M"])("of %s: no layer is empty, and no key has none", async (name) => {
-  await init({ device: "wasm" });
-  const { system, config } = resolveModel(name);
-  const layers = system.layers?.(config);
-  const model = withoutDraws(() => findSystem(system.name).build(config));
-  const found = new Set([...model.namedParameters()].map(([key]) => layers?.of(key)));
-  expect([...found].sort((a, b) => (a as number) - (b as number))).toEqual(Array.from({ length: (layers?.count ?? 0) + 1 }, (_, i) => i));
-  model.dispose();
-});
+it.each(["sdt-v1/imagenet-8-384", "sdt-v2/15M", "sdt-v3/5m", "sdt-v3/large-tiny"])(
+  "of %s: no layer is empty, and no key has none",
+  async (name) => {
+    await init({ device: "wasm" });
+    const { system, config } = resolveModel(name);
+    const layers = system.layers?.(config);
+    const model = withoutDraws(() => findSystem(system.name).build(config));
+    const found = new Set([...model.namedParameters()].map(([key]) => layers?.of(key)));
+    expect([...found].sort((a, b) => (a as number) - (b as number))).toEqual(Array.from({ length: (layers?.count ?? 0) + 1 }, (_, i) => i));
+    model.dispose();
+  },
+);

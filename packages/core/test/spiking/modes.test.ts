@@ -234,6 +234,20 @@ describe("integer and spikes", () => {
     await expect(compareModes(model, [])).rejects.toThrow("found none");
   });
 
+  it("are compared from rest, where membranes go on from batch to batch", async () => {
+    class Carrying extends Module {
+      neuron = new ILIF({ levels: 4, norm: 1, beta: 1, carry: true });
+      forward(x: Tensor): Tensor {
+        return mean(this.neuron.forward(x), 0);
+      }
+    }
+    // A membrane of 0.4 that goes on is one of 0.8 at the next call, which fires.
+    const x = tensor(new Float32Array(8).fill(0.4), [1, 2, 4]);
+    const model = new Carrying();
+    expect(await compareModes(model, [x, x])).toMatchObject({ samples: 4, same: 4, moved: 0, difference: 0 });
+    expect(noGrad(() => model.eval().forward(x)).dataSync()).toEqual(new Float64Array(8));
+  });
+
   it.each(compiledDevices())("predict the same with a trained network on %s", async (name) => {
     await init({ device: name, native: ADDON, threads: 1, seed: 3 });
     // Four kinds of noisy stripes.

@@ -134,8 +134,12 @@ async function converted(key: string, { tensor, shape, dtype }: Entry): Promise<
   const array = await tensor.read();
   if (dtype === array.dtype) return { ...array, shape };
   const data = formats.toFloat32(array);
-  const limit = dtype === "f16" ? 65520 : Number.POSITIVE_INFINITY;
+  // From here on a number is rounded to infinity.
+  const limit = dtype === "f16" ? 65520 : dtype === "bf16" ? (2 - 2 ** -8) * 2 ** 127 : Number.POSITIVE_INFINITY;
   const lost = data.findIndex((v, i) => Math.abs(v) >= limit && Math.abs(Number(array.data[i])) < Number.POSITIVE_INFINITY);
-  if (lost >= 0) throw new SpikeloomError(`tensor ${JSON.stringify(key)}: ${array.data[lost]} does not fit ${dtype}. Choose bf16 or f32`);
+  if (lost >= 0)
+    throw new SpikeloomError(
+      `tensor ${JSON.stringify(key)}: ${array.data[lost]} does not fit ${dtype}. Choose ${dtype === "f16" ? "bf16 or f32" : "a wider type"}`,
+    );
   return { dtype, shape, data };
 }

@@ -8,7 +8,7 @@ import { withoutDraws } from "../../nn/init.ts";
 import { Module } from "../../nn/module.ts";
 import { BatchNorm2d } from "../../nn/norm.ts";
 import { conv2d } from "../../tensor/ops/conv.ts";
-import { add, div, mul, sqrt, sub } from "../../tensor/ops/elementwise.ts";
+import { add, mul, sub } from "../../tensor/ops/elementwise.ts";
 import { pad, reshape, slice, stack } from "../../tensor/ops/layout.ts";
 import { matmul } from "../../tensor/ops/matmul.ts";
 import { batchNorm } from "../../tensor/ops/norm.ts";
@@ -16,6 +16,7 @@ import { sum } from "../../tensor/ops/reduce.ts";
 import { scope } from "../../tensor/scope.ts";
 import { noGrad } from "../../tensor/tape.ts";
 import { ones, type Tensor, zeros } from "../../tensor/tensor.ts";
+import { evalAffine, inARow } from "../fold.ts";
 
 /** Pixels before and after along an axis. */
 const [AROUND, NONE] = [
@@ -91,13 +92,6 @@ export class RepConv extends Module {
   }
 }
 
-/** What a norm does in eval: y = scale x + shift, [C] each. */
-function affineOf({ weight, bias, running_mean, running_var, eps }: BatchNorm2d): { scale: Tensor; shift: Tensor } {
-  const [gamma, beta, mean, variance] = [weight, bias, running_mean, running_var] as [Tensor, Tensor, Tensor, Tensor];
-  const scale = div(gamma, sqrt(add(variance, eps)));
-  return { scale, shift: sub(beta, mul(mean, scale)) };
-}
-
 /**
  * One 3 x 3 convolution that gives what `rep`, and the norm behind it where there is one, give in eval. Exact but for rounding: no value
  * between the parts is clipped, and the border that the norm inside `rep` puts around its image is what a zero gives.
@@ -109,10 +103,8 @@ export function mergeRepConv(rep: RepConv, outer: BatchNorm2d | null = null): Co
   const merged = withoutDraws(() => new Conv2d(c, c, 3, { padding: 1 }));
   scope(() =>
     noGrad(() => {
-      const [one, two] = [affineOf(norm.bn), affineOf(lastNorm)];
-      const after = outer && affineOf(outer);
-      const scale = after ? mul(two.scale, after.scale) : two.scale;
-      const shift = after ? add(mul(two.shift, after.scale), after.shift) : two.shift;
+      const one = evalAffine(norm.bn);
+      const { scale, shift } = inARow(evalAffine(lastNorm), outer && evalAffine(outer));
       const into = reshape(first.weight, [c, c]); // [in, middle]
       const out = mul(reshape(last.weight, [c, c]), scale); // [middle, out]
       const taps = reshape(depthwise.weight, [9, c]); // [tap, middle]

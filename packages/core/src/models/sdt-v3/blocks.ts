@@ -1,6 +1,6 @@
 /**
- * Parts of the base and DVS networks of Spike-driven Transformer V3, and those that the large network shares (`Downsampling`, `MLP`,
- * `heads`, `joined`).
+ * Parts of the base and DVS networks of Spike-driven Transformer V3, and those that the large network shares (`Downsampling`, `MLP`),
+ * or its decoder (`heads`, `joined`).
  *
  * Tensors are [..., B, H, W, C] or tokens [..., B, N, C]: membranes between parts, integers (as bit planes) before every weight layer. Field
  * names are the official state-dict keys.

@@ -77,6 +77,8 @@ export const sdtV3: System<AnyConfig> = {
           ],
           { downsample4: "block4" },
         ),
-  objectives: { "masked-reconstruction": () => ({ loss: (auto, x) => ({ loss: (auto as SpikeMaskedAutoencoder).loss(x) }) }) },
+  objectives: {
+    "masked-reconstruction": () => ({ loss: (auto, x) => ({ loss: (auto as SpikeMaskedAutoencoder).loss(x) }), unlabelled: true }),
+  },
   official: { ...officialKinds, model, mae: maeKind },
 };

@@ -14,11 +14,11 @@ import { Module, Parameter } from "../../nn/module.ts";
 import { BatchNorm1d, BatchNorm2d } from "../../nn/norm.ts";
 import { add, affine, mul } from "../../tensor/ops/elementwise.ts";
 import { repeat, reshape } from "../../tensor/ops/layout.ts";
-import { matmul } from "../../tensor/ops/matmul.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
 import { show, wrong } from "../../tensor/shape.ts";
 import { full, type Tensor } from "../../tensor/tensor.ts";
-import { Downsampling, heads, joined, MLP } from "./blocks.ts";
+import { linearAttention } from "../linear-attention.ts";
+import { Downsampling, MLP } from "./blocks.ts";
 import type { LargeConfig, LargeEncoderConfig } from "./large-configs.ts";
 import { normSeen, type Places, type SeenPatches } from "./masking.ts";
 import { type MakeNeuron, upNeuron } from "./neuron.ts";
@@ -108,12 +108,12 @@ export class LargeAttention extends Module {
   /** Membranes [T, B, N, C] -> the same shape. */
   forward(x: Tensor): Tensor {
     const s = this.head_lif.forward(x);
-    const q = heads(this.q_lif.forward(this.q_conv.forward(s)), this.heads);
-    const k = heads(this.k_lif.forward(this.k_conv.forward(s)), this.heads);
-    const v = heads(this.v_lif.forward(this.v_conv.forward(s)), this.heads);
+    const q = this.q_lif.forward(this.q_conv.forward(s));
+    const k = this.k_lif.forward(this.k_conv.forward(s));
+    const v = this.v_lif.forward(this.v_conv.forward(s));
     // Scaled once, at the end: ties between integers depend on it.
-    const o = affine(matmul(q, matmul(k, v, { transposeA: true })), ATTENTION_SCALE);
-    return this.proj_conv.forward(this.attn_lif.forward(joined(o)));
+    const o = affine(linearAttention(q, k, v, this.heads), ATTENTION_SCALE);
+    return this.proj_conv.forward(this.attn_lif.forward(o));
   }
 
   /** See `LargeEncoder.mergeRepConvs`. */

@@ -4,12 +4,13 @@ import { Conv1d } from "../../nn/conv.ts";
 import { withoutDraws } from "../../nn/init.ts";
 import { Module } from "../../nn/module.ts";
 import { BatchNorm1d } from "../../nn/norm.ts";
-import { add, div, mul, sqrt, sub } from "../../tensor/ops/elementwise.ts";
+import { add, mul } from "../../tensor/ops/elementwise.ts";
 import { reshape } from "../../tensor/ops/layout.ts";
 import { matmul } from "../../tensor/ops/matmul.ts";
 import { scope } from "../../tensor/scope.ts";
 import { noGrad } from "../../tensor/tape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { evalAffine, inARow } from "../fold.ts";
 
 /** Two 1 x 1 convolutions over tokens, over `expand` times as many channels in between, each with a norm and nothing else: one linear map. */
 export class RepConv1d extends Module {
@@ -30,18 +31,6 @@ export class RepConv1d extends Module {
   }
 }
 
-/** What a norm does in eval: y = scale x + shift, [1, C] each. */
-function affineOf({ weight, bias, running_mean, running_var, eps, numFeatures }: BatchNorm1d): { scale: Tensor; shift: Tensor } {
-  const [gamma, beta, mean, variance] = [weight, bias, running_mean, running_var].map((t) => reshape(t as Tensor, [1, numFeatures])) as [
-    Tensor,
-    Tensor,
-    Tensor,
-    Tensor,
-  ];
-  const scale = div(gamma, sqrt(add(variance, eps)));
-  return { scale, shift: sub(beta, mul(mean, scale)) };
-}
-
 /**
  * One 1 x 1 convolution that gives what `rep`, and the norm behind it where there is one, give in eval, to rounding. The new layer has weights of
  * its own.
@@ -52,16 +41,12 @@ export function mergeRepConv1d(rep: RepConv1d, outer: BatchNorm1d | null = null)
   const merged = withoutDraws(() => new Conv1d(first.inChannels, last.outChannels, 1));
   scope(() =>
     noGrad(() => {
-      const before = affineOf(one);
-      let { scale, shift } = affineOf(two);
-      if (outer) {
-        const after = affineOf(outer);
-        [scale, shift] = [mul(scale, after.scale), add(mul(shift, after.scale), after.shift)];
-      }
+      const before = evalAffine(one);
+      const { scale, shift } = inARow(evalAffine(two), outer && evalAffine(outer));
       const matrix = ({ weight, inChannels, outChannels }: Conv1d) => reshape(weight, [inChannels, outChannels]);
       const out = mul(matrix(last), scale);
       merged.weight.set(matmul(mul(matrix(first), before.scale), out).dataSync());
-      merged.bias?.set(add(matmul(before.shift, out), shift).dataSync());
+      merged.bias?.set(add(matmul(reshape(before.shift, [1, one.numFeatures]), out), shift).dataSync());
     }),
   );
   return merged;
