@@ -1,5 +1,5 @@
 /** `spikeloom eval`: loss, accuracy and confusion matrix of a run's weights on its test set. */
-import { measure, train } from "spikeloom";
+import { measure, SpikeloomError, train } from "spikeloom";
 import { startWorkers, workerCount } from "../sample-workers.ts";
 import { testLoader } from "../session.ts";
 import { table } from "../table.ts";
@@ -26,6 +26,10 @@ export async function run({ json, data, dir, workers: count, compareModes, ...op
     ...(dir === undefined ? [] : [`data.dir=${JSON.stringify(dir)}`]),
   ];
   const { recipe, engine, set, model, folder, objective } = await openTrained({ ...options, set: overrides });
+  if (compareModes && objective)
+    throw new SpikeloomError(
+      `--compare-modes holds the outputs for each class against each other, and ${folder.path} names no classes (${recipe.train.objective}). Compare its losses: --mode integer and --mode spikes`,
+    );
   const workers = startWorkers(recipe, set.splits, count ?? workerCount(recipe, set));
   let result: train.Evaluation;
   let modes: measure.ModeComparison | undefined;
