@@ -52,8 +52,12 @@ export async function loadTeacher(recipe: Recipe): Promise<LoadedTeacher | undef
   if (!teacher) return undefined;
   let { model: name, config } = teacher;
   if (teacher.run !== undefined) {
-    const { model } = await new RunFolder(teacher.run).recipe();
-    ({ name, config } = model);
+    try {
+      ({ name, config } = (await new RunFolder(teacher.run).recipe()).model);
+    } catch (error) {
+      if (!(error instanceof SpikeloomError)) throw error;
+      throw recipeError(recipe, "train.teacher.run", `train.teacher.run: ${error.message}`);
+    }
   }
   let found: ReturnType<typeof models.resolveModel>;
   try {

@@ -546,7 +546,9 @@ describe("wrong input", () => {
     expect(await wrong({ input: at("rgb.npy") })).toContain("images [B, H, W, 1]");
     expect(await wrong({ input: at("none.npy") })).toContain("cannot read input");
     expect(await wrong({ input: at("w.safetensors") })).toContain('the input must be named "x"');
-    expect(await wrong({ weights: at("x.npy") })).toContain("x.npy, byte 0: expected a file of weights: safetensors, npz, or a PyTorch checkpoint");
+    expect(await wrong({ weights: at("x.npy") })).toContain(
+      "x.npy, byte 0: expected a file of weights: safetensors, npz, or a PyTorch checkpoint",
+    );
     expect(await wrong({ weights: recipe })).toContain("expected a file of weights: safetensors, npz, or a PyTorch checkpoint");
     copyFileSync(at("w.safetensors"), at("cut.safetensors"));
     cut(at("cut.safetensors"), 3000);

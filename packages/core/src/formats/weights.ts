@@ -70,7 +70,7 @@ export async function open(file: Bytes, options: WeightsOptions = {}): Promise<W
     name,
     0,
     "a file of weights: safetensors, npz, or a PyTorch checkpoint",
-    head.length ? "another one" : "an empty file",
+    head.length ? `another one, which begins with ${beginningOf(head)}` : "an empty file",
     head[0] === 0x80 ? "It is a pickle that PyTorch did not write." : "",
   );
 }
@@ -86,6 +86,13 @@ export async function load(file: Bytes, options: WeightsOptions = {}): Promise<M
   const arrays = new Map<string, NdArray>();
   for (const [key, tensor] of tensors) arrays.set(key, await tensor.read());
   return arrays;
+}
+
+/** The first bytes of a file as text where they are some, so that a page of a server or a pointer of Git LFS is seen for what it is. */
+function beginningOf(head: Uint8Array): string {
+  const first = head.subarray(0, 40);
+  const isText = first.every((byte) => (byte >= 0x20 && byte < 0x7f) || byte === 0x0a || byte === 0x0d || byte === 0x09);
+  return isText ? JSON.stringify(String.fromCharCode(...first)) : `the bytes ${[...first.subarray(0, 8)].join(", ")}`;
 }
 
 /** Views of one storage, or zeros that were packed, may come to many times the file: a small file must not fill the memory. */
@@ -138,7 +145,9 @@ function flat(
 function fromTorch({ format, value, foreign }: pytorch.TorchFile, name: string, key: string | undefined): Weights {
   const dicts = tensorDicts(value);
   if (!dicts.length)
-    throw new SpikeloomError(`${name}: expected a dictionary of tensors, as torch.save(model.state_dict(), FILE) writes, found none.`);
+    throw new SpikeloomError(
+      `${name}: expected a dictionary of tensors, as torch.save(model.state_dict(), FILE) writes, found none.${foreign.length ? ` The file names what is not read: ${listed(foreign)}` : ""}`,
+    );
   const weight = (tensors: ReadonlyMap<string, StoredTensor>) =>
     [...tensors.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   const preferred = PREFERRED.map((path) => dicts.find((d) => d.path === path || d.path.startsWith(`${path}.`))).find((d) => d);

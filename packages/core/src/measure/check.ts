@@ -114,7 +114,7 @@ function weightsBehind(value: Value): Step | null {
   const step = value.from;
   if (!step) return null;
   if (isWeightProduct(step)) return step;
-  if (PASSES.has(step.op) || step.op === "pad") return weightsBehind(step.inputs[0] as Value);
+  if (PASSES.has(step.op) || step.op === "pad" || step.op === "takeRows") return weightsBehind(step.inputs[0] as Value);
   // A further bias.
   if (step.op === "add" && step.inputs.some(isConstant)) return weightsBehind(step.inputs.find((v) => !isConstant(v)) as Value);
   const scale = scaleOf(step);

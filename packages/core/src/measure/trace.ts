@@ -39,7 +39,7 @@ export interface Step {
 
 /** Operations that move, repeat or copy numbers. */
 export const MOVES: ReadonlySet<string> = new Set(
-  "reshape permute flatten flip slice expand repeat concat split pad indexSelect gather copy clone toDense toSpikes toSteps maxPool2d sort".split(
+  "reshape permute flatten flip slice expand repeat concat split pad indexSelect takeRows gather copy clone toDense toSpikes toSteps maxPool2d sort".split(
     " ",
   ),
 );

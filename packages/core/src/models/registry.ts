@@ -47,7 +47,7 @@ export function resolveModel(
   const base = Object.hasOwn(system.configs, configName) ? system.configs[configName] : undefined;
   if (!base) {
     const near = nearest(name, modelNames());
-    throw new SpikeloomError(`unknown model "${name}"${near ? `, did you mean "${near}"?` : ""}. \`spikeloom models\` lists them all`);
+    throw new SpikeloomError(`unknown model "${name}"${near ? `, did you mean "${near}"?` : "."} \`spikeloom models\` lists them all`);
   }
   for (const key of Object.keys(overrides))
     if (!Object.hasOwn(base, key)) {

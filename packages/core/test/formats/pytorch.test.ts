@@ -299,7 +299,12 @@ describe("what is hostile", () => {
 
   const refused: [string, Uint8Array | (() => Uint8Array), string][] = [
     ["empty", new Uint8Array(0), "a file of weights: safetensors, npz, or a PyTorch checkpoint, found an empty file"],
-    ["a pickle of something else", pickle(str("a")), "found another one. It is a pickle that PyTorch did not write."],
+    ["a pickle of something else", pickle(str("a")), "It is a pickle that PyTorch did not write."],
+    [
+      "a pointer of Git LFS",
+      new TextEncoder().encode("version https://git-lfs.github.com/spec/v1\noid"),
+      'begins with "version https://git-lfs.github.com/spec/',
+    ],
     ["an archive of something else", writeZip(new Map([["a/b.txt", one]])), "one data.pkl in the archive, found none"],
     ["TorchScript", archive(pickle([0x7d]), {}, { "net/constants.pkl": one }), "a saved state dict, found a TorchScript program"],
     ["a storage that is not there", archive(pickle(dict([[str("w"), good]]))), 'storage "0" in the archive, found none'],

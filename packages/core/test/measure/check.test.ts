@@ -179,6 +179,14 @@ describe("check", () => {
     expect(found.adding.products).toBe(4 + 2 * 6 + 1);
   });
 
+  it("takes the choice of seen rows in masked pre-training for no multiplication", () => {
+    const found = check(() => createModel("sdt-v3/mae-tiny"), [1, 28, 28, 1]);
+    expect(found.remaining.filter(({ kind }) => kind === "unknown" || kind === "norm")).toEqual([]);
+    expect(found.folded).toContainEqual(
+      expect.objectContaining({ layer: "downsample1_1.encode_bn", into: "weights of downsample1_1.encode_conv" }),
+    );
+  });
+
   it("names wrong arguments", () => {
     const net = new nn.Linear(3, 3);
     expect(() => check(net, [0, 3])).toThrow("measure.check: the input's shape must be a list of integers >= 1, found [0, 3]");

@@ -26,6 +26,8 @@ interface Entry {
   tensor: formats.StoredTensor;
 }
 
+const tensors = (n: number) => `${n} tensor${n === 1 ? "" : "s"}`;
+
 const FLOATS: readonly formats.DType[] = ["f64", "f32", "f16", "bf16"];
 
 export async function run({ input, output, model, config, key, dtype }: ConvertOptions): Promise<void> {
@@ -37,7 +39,7 @@ export async function run({ input, output, model, config, key, dtype }: ConvertO
   if (config !== undefined && model === undefined) throw new SpikeloomError("--config is a model's: name it with --model");
   const expected = model === undefined ? undefined : await shapesOf(model, config);
   await withWeights(input, key, async (weights, bytes) => {
-    console.log(`${input}: ${weights.format}, ${weights.tensors.size} tensors, ${bytes.toLocaleString("en")} bytes`);
+    console.log(`${input}: ${weights.format}, ${tensors(weights.tensors.size)}, ${bytes.toLocaleString("en")} bytes`);
     for (const note of weights.notes) console.log(`  ${note}`);
     const keys = expected
       ? matched(weights.tensors, expected, model as string, input)
@@ -55,7 +57,7 @@ export async function run({ input, output, model, config, key, dtype }: ConvertO
       format: "pt",
       ...(expected && { model: model as string, config: JSON.stringify(expected.config) }),
     });
-    console.log(`${output}: ${entries.size} tensors, ${written.toLocaleString("en")} bytes`);
+    console.log(`${output}: ${tensors(entries.size)}, ${written.toLocaleString("en")} bytes`);
   });
 }
 

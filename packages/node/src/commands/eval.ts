@@ -27,7 +27,9 @@ export async function run({ json, data, dir, workers: count, compareModes, ...op
   ];
   const { recipe, engine, set, model, folder, objective } = await openTrained({ ...options, set: overrides });
   if (compareModes && objective)
-    throw new SpikeloomError(`--compare-modes compares logits: ${folder.path} was trained for ${recipe.train.objective} and has none`);
+    throw new SpikeloomError(
+      `--compare-modes holds the outputs for each class against each other, and ${folder.path} names no classes (${recipe.train.objective}). Compare its losses: --mode integer and --mode spikes`,
+    );
   const workers = startWorkers(recipe, set.splits, count ?? workerCount(recipe, set));
   let result: train.Evaluation;
   let modes: measure.ModeComparison | undefined;

@@ -251,7 +251,7 @@ async function trainIn(
           : `test accuracy ${(test.accuracy * 100).toFixed(2)} %  (${test.samples.toLocaleString("en")} images), loss ${test.loss.toFixed(4)}`,
       );
       console.log(
-        `energy ${picojoules(energy.total.energy)} an image, ${energy.total.ratio.toFixed(1)} times less than the same network as an ANN (estimate: 4.6 pJ a MAC, 0.9 pJ an AC)`,
+        `energy ${picojoules(energy.total.energy)} an image, ${against(energy.total.ratio)} the same network as an ANN (estimate: 4.6 pJ a MAC, 0.9 pJ an AC)`,
       );
       console.log(`report  ${folder.file("report")}`);
       console.log(`took ${done.seconds.toFixed(0)} s`);
@@ -324,4 +324,10 @@ function logged(event: train.TrainEvent): Record<string, unknown> {
   if (event.type === "step") return { ...event };
   const { test, ...rest } = event;
   return test ? { ...rest, testLoss: test.loss, testAccuracy: test.accuracy, testTop5: test.top5, testSeconds: test.seconds } : { ...rest };
+}
+
+/** How an energy compares with another, `ratio` times as large. */
+function against(ratio: number): string {
+  if (ratio >= 1.05) return `${ratio.toFixed(1)} times less than`;
+  return ratio > 0.95 ? "as much as" : `${(1 / ratio).toFixed(1)} times more than`;
 }
