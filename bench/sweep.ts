@@ -152,12 +152,15 @@ class Panels {
   }
 }
 
-/** Each implementation forced in all operations that have it, and what the engine chooses by itself. */
+/** Operations whose cost depends on the density. */
+const SPIKE_PRODUCTS = ["spikeProduct", "spikeProductGradWeight"] as const;
+
+/** Each implementation of products with spikes forced in both of them that have it, and what the engine chooses by itself. */
 function choices(): [string, ImplementationChoice][] {
-  const names = [...new Set(Object.values(IMPLEMENTATIONS).flat() as string[])];
+  const names = [...new Set<string>(SPIKE_PRODUCTS.flatMap((operation) => [...IMPLEMENTATIONS[operation]]))];
   const forced = names.map((name): [string, ImplementationChoice] => {
-    const fitting = Object.entries(IMPLEMENTATIONS).filter(([, list]) => (list as readonly string[]).includes(name));
-    return [name, Object.fromEntries(fitting.map(([operation]) => [operation, name]))];
+    const fitting = SPIKE_PRODUCTS.filter((operation) => (IMPLEMENTATIONS[operation] as readonly string[]).includes(name));
+    return [name, Object.fromEntries(fitting.map((operation) => [operation, name]))];
   });
   return [...forced, ["chosen", {}]];
 }
@@ -171,12 +174,13 @@ async function density(panels: Panels, device: string, options: SweepOptions): P
     for (const d of densities) {
       const work = convolution(64, 32, 16, d);
       panels.point(panels.panel(`3x3 64 -> 64 [16, 32, 32], forward, ${engine}`, "density, %"), label, 100 * work.density, work.forward);
-      panels.point(
-        panels.panel(`3x3 64 -> 64 [16, 32, 32], weight gradient, ${engine}`, "density, %"),
-        label,
-        100 * work.density,
-        work.gradWeight,
-      );
+      if (label === "chosen" || (IMPLEMENTATIONS.spikeProductGradWeight as readonly string[]).includes(label))
+        panels.point(
+          panels.panel(`3x3 64 -> 64 [16, 32, 32], weight gradient, ${engine}`, "density, %"),
+          label,
+          100 * work.density,
+          work.gradWeight,
+        );
       work.dispose();
     }
     // The biases of all batch norms set the rate of the whole network.
