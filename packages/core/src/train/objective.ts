@@ -71,8 +71,12 @@ export function distillation(settings: Distillation): Objective {
     loss(model, x, y) {
       const restore = teacher.modes();
       teacher.eval();
-      const target = noGrad(() => perItem(teacher.forward(x) as Tensor));
-      restore();
+      let target: Tensor;
+      try {
+        target = noGrad(() => perItem(teacher.forward(x) as Tensor));
+      } finally {
+        restore();
+      }
       const output = model.forward(x) as Tensor | [Tensor, Tensor];
       const [logits, student] = Array.isArray(output) ? output : [output, output];
       const heard = perItem(student);
